@@ -1,0 +1,119 @@
+//! Builds a batch in wire format while the records arrive: one append per record, header and checksum at the end.
+//!
+//! Nothing is copied again afterwards: [`BatchBuilder::finish`] hands the same buffer out as `Bytes`.
+
+use bytes::Bytes;
+
+use crate::batch::{HEADER_LEN, MAGIC, PREAMBLE_LEN, set_crc};
+use crate::varint;
+
+/// Bytes in front of the first record: the header and the record count.
+pub const EMPTY_LEN: usize = HEADER_LEN + 4;
+
+/// The timestamp of a record that has none.
+pub const NO_TIMESTAMP: i64 = -1;
+
+/// The largest distance between two timestamps of a batch; the platform's varints hold no more.
+const MAX_TIMESTAMP_DELTA: i64 = 1 << 30;
+
+/// The most bytes that a record with this key and value adds to a batch.
+pub fn max_record_len(key: Option<&[u8]>, value: &[u8]) -> usize {
+    // length, attributes, two deltas of 5 bytes at most, key tag, key length, value length, header count
+    const OVERHEAD: usize = 5 + 1 + 5 + 5 + 1 + 5 + 5 + 1;
+    OVERHEAD + key.map_or(0, <[u8]>::len) + value.len()
+}
+
+/// A batch that is being filled.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    buffer: Vec<u8>,
+    records: i32,
+    first_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch with room for `capacity` bytes in all.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut buffer = Vec::with_capacity(capacity.max(EMPTY_LEN));
+        buffer.resize(EMPTY_LEN, 0);
+        BatchBuilder { buffer, records: 0, first_timestamp: NO_TIMESTAMP, max_timestamp: NO_TIMESTAMP }
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> u32 {
+        self.records as u32
+    }
+
+    /// Bytes of the batch as it stands.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether no record was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Whether a record with this timestamp can still be expressed in this batch.
+    pub fn accepts(&self, timestamp: i64) -> bool {
+        self.records == 0
+            || (self.records < i32::MAX && (timestamp - self.first_timestamp).abs() < MAX_TIMESTAMP_DELTA)
+    }
+
+    /// Appends a record. `key` of `None` is a NULL key, which is not an empty one; `timestamp` is in milliseconds since
+    /// 1970. The caller keeps the size within its limits and asks [`BatchBuilder::accepts`] first.
+    pub fn push(&mut self, key: Option<&[u8]>, value: &[u8], timestamp: i64) {
+        if self.records == 0 {
+            self.first_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let timestamp_delta = timestamp - self.first_timestamp;
+        let offset_delta = i64::from(self.records);
+        let key_len = key.map_or(0, |key| varint::len(key.len() as i64) + key.len());
+        let record_len = 1
+            + varint::len(timestamp_delta)
+            + varint::len(offset_delta)
+            + 1
+            + key_len
+            + varint::len(value.len() as i64)
+            + value.len()
+            + 1;
+        let out = &mut self.buffer;
+        out.reserve(record_len + varint::MAX_LEN);
+        varint::put(out, record_len as i64);
+        out.push(0); // attributes: unused
+        varint::put(out, timestamp_delta);
+        varint::put(out, offset_delta);
+        match key {
+            None => out.push(0),
+            Some(key) => {
+                out.push(1);
+                varint::put(out, key.len() as i64);
+                out.extend_from_slice(key);
+            }
+        }
+        varint::put(out, value.len() as i64);
+        out.extend_from_slice(value);
+        out.push(0); // no headers: the platform has none
+        self.records += 1;
+    }
+
+    /// Completes header and checksum. The base offset is 0: the server assigns it.
+    pub fn finish(self) -> Bytes {
+        let mut batch = self.buffer;
+        let batch_len = (batch.len() - PREAMBLE_LEN) as i32;
+        batch[8..12].copy_from_slice(&batch_len.to_be_bytes());
+        batch[12..16].copy_from_slice(&(-1i32).to_be_bytes());
+        batch[16] = MAGIC as u8;
+        batch[23..27].copy_from_slice(&(self.records - 1).to_be_bytes());
+        batch[27..35].copy_from_slice(&self.first_timestamp.to_be_bytes());
+        batch[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        batch[43..51].copy_from_slice(&(-1i64).to_be_bytes());
+        batch[51..53].copy_from_slice(&(-1i16).to_be_bytes());
+        batch[53..57].copy_from_slice(&(-1i32).to_be_bytes());
+        batch[57..61].copy_from_slice(&self.records.to_be_bytes());
+        set_crc(&mut batch);
+        Bytes::from(batch)
+    }
+}
