@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/fluvio-cffi/target
 
 VENV := .venv/bin
-CHECK := $(PYTHON) scripts/check.py
+CHECK := $(PYTHON) -m scripts.check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test soak lint rust python packaging interop examples bench environments clean
@@ -23,7 +23,7 @@ build: environments ## compile the release and make it importable in .venv
 	$(VENV)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 environments: ## make or refresh .venv
-	@$(PYTHON) scripts/environments.py
+	@$(PYTHON) -m scripts.environments
 
 test: ## every check, with its own set-up; closes with what could not run
 	$(CHECK)

@@ -91,6 +91,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
     """Adds the compiled files to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compiles before the wheel is written: its tag and two of its files come from there."""
         root = Path(self.root)
         files = compile_release(root)
         build_data["pure_python"] = False

@@ -7,7 +7,7 @@ Invariants:
   that exist and cannot run.
 * An environment is made anew when its interpreter or its requirement files changed, and left alone otherwise.
 
-Run as a program, it makes `.venv`: `python3 scripts/environments.py`.
+Run as a program, it makes `.venv`: `python3 -m scripts.environments`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERYDAY = ROOT / ".venv"
 # The version that the everyday environment prefers; any >= 3.9 will do.
 PREFERRED = "3.11"
-PROBE = "import sys, platform; print(platform.python_implementation(), '%d.%d' % sys.version_info[:2], sys.executable)"
+PROBE = (
+    "import platform, sys;"
+    "print(platform.python_implementation(), '%d.%d' % sys.version_info[:2], sys.executable)"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def _pyenv_candidates(version: str) -> list[str]:
 def find_cpython(version: str) -> Interpreter | None:
     """A CPython of this version ("3.11") that runs and can make environments."""
     on_path = [
-        str(Path(folder) / f"python{version}") for folder in os.environ.get("PATH", "").split(os.pathsep) if folder
+        str(Path(folder) / f"python{version}")
+        for folder in os.environ.get("PATH", "").split(os.pathsep)
+        if folder
     ]
     for candidate in [sys.executable, *on_path, *_pyenv_candidates(version)]:
         found = probe(candidate)
