@@ -1,0 +1,76 @@
+"""Runs in the official client's environment: one action against a server, its outcome as JSON on stdout.
+
+    official.py ENDPOINT create TOPIC PARTITIONS
+    official.py ENDPOINT delete TOPIC
+    official.py ENDPOINT topics
+    official.py ENDPOINT produce TOPIC           [[key, value], ...] in hex on stdin; prints [[partition, offset], ...]
+    official.py ENDPOINT consume TOPIC PARTITION     prints [[offset, key, value], ...], up to the end of the partition
+
+It imports nothing of this project. The official client has no NULL key: it cannot send one, and reads one as
+the five bytes "No key".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import fluvio  # type: ignore[import-not-found, unused-ignore]
+
+
+def configuration(endpoint: str) -> Any:
+    config = fluvio.FluvioConfig.new(endpoint)
+    config.disable_tls()
+    return config
+
+
+def create(endpoint: str, topic: str, partitions: str) -> None:
+    spec = fluvio.TopicSpec.new(partitions=int(partitions), replications=1, ignore_rack=True)
+    fluvio.FluvioAdmin.connect_with_config(configuration(endpoint)).create_topic(topic, spec.build())
+
+
+def delete(endpoint: str, topic: str) -> None:
+    fluvio.FluvioAdmin.connect_with_config(configuration(endpoint)).delete_topic(topic)
+
+
+def topics(endpoint: str) -> list[str]:
+    admin = fluvio.FluvioAdmin.connect_with_config(configuration(endpoint))
+    return [topic.name() for topic in admin.all_topics()]
+
+
+def produce(endpoint: str, topic: str) -> list[tuple[int, int]]:
+    records = [(bytes.fromhex(key), bytes.fromhex(value)) for key, value in json.load(sys.stdin)]
+    client = fluvio.Fluvio.connect_with_config(configuration(endpoint))
+    producer = client.topic_producer(topic)
+    outputs = producer.send_all(records)
+    producer.flush()
+    acks = []
+    for output in outputs:
+        ack = output.wait()
+        acks.append((ack.partition_id(), ack.offset()))
+    return acks
+
+
+def consume(endpoint: str, topic: str, partition: str) -> list[tuple[int, str, str]]:
+    client = fluvio.Fluvio.connect_with_config(configuration(endpoint))
+    builder = fluvio.ConsumerConfigExtBuilder(topic)
+    builder.partition(int(partition))
+    builder.offset_start(fluvio.Offset.beginning())
+    builder.disable_continuous()
+    return [
+        (record.offset(), bytes(record.key()).hex(), bytes(record.value()).hex())
+        for record in client.consumer_with_config(builder.build())
+    ]
+
+
+if __name__ == "__main__":
+    endpoint, action, *arguments = sys.argv[1:]
+    actions: dict[str, Any] = {
+        "create": create,
+        "delete": delete,
+        "topics": topics,
+        "produce": produce,
+        "consume": consume,
+    }
+    json.dump(actions[action](endpoint, *arguments), sys.stdout)
