@@ -3,8 +3,11 @@
     official.py ENDPOINT create TOPIC PARTITIONS
     official.py ENDPOINT delete TOPIC
     official.py ENDPOINT topics
-    official.py ENDPOINT produce TOPIC           [[key, value], ...] in hex on stdin; prints [[partition, offset], ...]
-    official.py ENDPOINT consume TOPIC PARTITION     prints [[offset, key, value], ...], up to the end of the partition
+    official.py ENDPOINT produce TOPIC
+    official.py ENDPOINT consume TOPIC PARTITION
+
+`produce` takes [[key, value], ...] in hex on stdin and prints [[partition, offset], ...]; `consume` reads up to
+the end of the partition and prints [[offset, key, value], ...].
 
 It imports nothing of this project. The official client has no NULL key: it cannot send one, and reads one as
 the five bytes "No key".
@@ -26,7 +29,7 @@ def configuration(endpoint: str) -> Any:
 
 
 def create(endpoint: str, topic: str, partitions: str) -> None:
-    spec = fluvio.TopicSpec.new(partitions=int(partitions), replications=1, ignore_rack=True)
+    spec = fluvio.TopicSpec.new(partitions=int(partitions))
     fluvio.FluvioAdmin.connect_with_config(configuration(endpoint)).create_topic(topic, spec.build())
 
 
