@@ -69,11 +69,12 @@ def platform_tag(files: dict[str, Path]) -> str:
                 "probe-0.dist-info/WHEEL",
                 f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: py3-none-{fallback}\n",
             )
-            archive.writestr("probe-0.dist-info/RECORD", "")
+            # It looks at the files that RECORD lists, and does not compare their hashes.
+            archive.writestr("probe-0.dist-info/RECORD", "".join(f"probe/{name},,\n" for name in files))
         command = [sys.executable, "-m", "auditwheel", "show", str(probe)]
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     # The first quoted tag is the one found; later ones belong to the advice on reaching older platforms.
-    found = re.search(r"platform tag:\s*\"(\w+)\"", result.stdout)
+    found = re.search(r"platform\s+tag:\s*\"(\w+)\"", result.stdout)
     if result.returncode != 0 or found is None:
         sys.exit(f"auditwheel could not judge the library:\n{result.stdout}")
     return found.group(1)

@@ -6,8 +6,8 @@
     official.py ENDPOINT produce TOPIC
     official.py ENDPOINT consume TOPIC PARTITION
 
-`produce` takes [[key, value], ...] in hex on stdin and prints [[partition, offset], ...]; `consume` reads up to
-the end of the partition and prints [[offset, key, value], ...].
+`produce` takes [[key, value], ...] in hex on stdin and prints [[partition, offset], ...]; `consume` reads
+up to the end of the partition and prints [[offset, key, value], ...].
 
 It imports nothing of this project. The official client has no NULL key: it cannot send one, and reads one as
 the five bytes "No key".

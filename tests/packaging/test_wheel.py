@@ -24,7 +24,7 @@ def test_one_wheel_for_all_pythons_tagged_as_auditwheel_finds(wheel: Path) -> No
     assert match, wheel.name
     shown = artifacts.run([sys.executable, "-m", "auditwheel", "show", str(wheel)])
     # The first quoted tag is the finding; what follows is advice on reaching older platforms.
-    found = re.search(r"platform tag:\s*\"(\w+)\"", shown)
+    found = re.search(r"platform\s+tag:\s*\"(\w+)\"", shown)
     assert found, shown
     assert found.group(1) == match.group(1), shown
     with zipfile.ZipFile(wheel) as archive:
