@@ -128,7 +128,7 @@ class Checks:
 
     def _pytest(self, name: str, python: Path, *arguments: str) -> None:
         minutes = 600 if self.soak else 20
-        command = [str(python), "-X", "dev", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
         self.report.run(name, command, environment=self._test_environment(), timeout=minutes * MINUTE)
 
     # Groups -----------------------------------------------------------------------------------------
