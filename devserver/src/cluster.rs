@@ -1,0 +1,191 @@
+//! The state that all connections share: the objects of the cluster and the logs of its partitions.
+//!
+//! Invariant: a partition that a client can see has a log, so the log appears before its metadata and goes after it.
+//! Lock order: `objects` before `replicas`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fluvio_controlplane_metadata::partition::{
+    PartitionResolution, PartitionSpec, PartitionStatus, ReplicaStatus,
+};
+use fluvio_controlplane_metadata::spg::SpuGroupSpec;
+use fluvio_controlplane_metadata::spu::{
+    Endpoint, IngressAddr, IngressPort, SpuSpec, SpuStatus, SpuStatusResolution, SpuType,
+};
+use fluvio_controlplane_metadata::topic::{
+    CleanupPolicy, CompressionAlgorithm, SegmentBasedPolicy, TopicSpec, TopicStorageConfig,
+};
+use fluvio_protocol::record::ReplicaKey;
+use fluvio_sc_schema::mirror::MirrorSpec;
+use fluvio_sc_schema::objects::Metadata;
+use fluvio_sc_schema::smartmodule::SmartModuleSpec;
+use fluvio_sc_schema::tableformat::TableFormatSpec;
+use fluvio_types::defaults::{CONSUMER_STORAGE_TOPIC, SPU_LOG_SEGMENT_MAX_BYTES, STORAGE_MAX_REQUEST_SIZE};
+use fluvio_types::{PartitionId, SpuId};
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::Config;
+use crate::log::PartitionLog;
+use crate::metadata::Store;
+
+/// The only streaming processing unit.
+pub(crate) const SPU_ID: SpuId = 5001;
+
+/// What all connections share.
+pub(crate) struct Cluster {
+    pub(crate) config: Config,
+    pub(crate) objects: Mutex<Objects>,
+    /// By topic, then by partition.
+    replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
+    pub(crate) consumer_offsets: Mutex<BTreeMap<ConsumerKey, StoredOffset>>,
+}
+
+/// The objects of the cluster, by kind.
+pub(crate) struct Objects {
+    pub(crate) topics: Store<TopicSpec>,
+    pub(crate) partitions: Store<PartitionSpec>,
+    pub(crate) spus: Store<SpuSpec>,
+    pub(crate) spu_groups: Store<SpuGroupSpec>,
+    pub(crate) smart_modules: Store<SmartModuleSpec>,
+    pub(crate) table_formats: Store<TableFormatSpec>,
+    pub(crate) mirrors: Store<MirrorSpec>,
+}
+
+/// Whose offset is stored: partition and consumer id.
+pub(crate) type ConsumerKey = (ReplicaKey, String);
+
+/// An offset that a consumer has stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredOffset {
+    pub(crate) offset: i64,
+    /// Seconds since 1970.
+    pub(crate) modified: u64,
+}
+
+/// One partition on its leader.
+pub(crate) struct Replica {
+    pub(crate) key: ReplicaKey,
+    pub(crate) log: PartitionLog,
+    pub(crate) compression: CompressionAlgorithm,
+    /// The largest batch that is accepted.
+    pub(crate) max_batch_bytes: usize,
+}
+
+impl Cluster {
+    /// A fresh cluster: one online SPU at `spu_address` and the system topic.
+    pub(crate) fn new(config: Config, spu_address: SocketAddr) -> Self {
+        let cluster = Cluster {
+            config,
+            objects: Mutex::new(Objects {
+                topics: Store::new(),
+                partitions: Store::new(),
+                spus: Store::new(),
+                spu_groups: Store::new(),
+                smart_modules: Store::new(),
+                table_formats: Store::new(),
+                mirrors: Store::new(),
+            }),
+            replicas: RwLock::default(),
+            consumer_offsets: Mutex::default(),
+        };
+        cluster.objects.lock().spus.put(vec![spu(spu_address)]);
+        cluster.put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic());
+        cluster
+    }
+
+    /// The leader replica of a partition.
+    pub(crate) fn replica(&self, topic: &str, partition: PartitionId) -> Option<Arc<Replica>> {
+        self.replicas.read().get(topic)?.get(usize::try_from(partition).ok()?).cloned()
+    }
+
+    /// Makes logs for the partitions of `topic` up to `count`.
+    pub(crate) fn add_replicas(&self, topic: &str, spec: &TopicSpec, count: PartitionId) {
+        let mut all = self.replicas.write();
+        let replicas = all.entry(topic.to_owned()).or_default();
+        for partition in replicas.len() as PartitionId..count {
+            replicas.push(Arc::new(Replica::new(ReplicaKey::new(topic, partition), spec)));
+        }
+    }
+
+    /// Drops the logs of a topic, its streams and the offsets that consumers have stored for it.
+    pub(crate) fn remove_replicas(&self, topic: &str) {
+        let removed = self.replicas.write().remove(topic);
+        for replica in removed.into_iter().flatten() {
+            replica.log.delete();
+        }
+        self.consumer_offsets.lock().retain(|(key, _), _| key.topic != topic);
+    }
+
+    /// Publishes how far the logs have grown since the last time.
+    pub(crate) fn publish_log_ends(&self) {
+        let mut objects = self.objects.lock();
+        let replicas: Vec<_> = self.replicas.read().values().flatten().cloned().collect();
+        let mut changed = Vec::new();
+        for replica in replicas {
+            let Some(known) = objects.partitions.get(&replica.key.to_string()) else {
+                continue;
+            };
+            if known.status.leader.leo != replica.log.end() {
+                let status = replica.status();
+                changed.push(Metadata { status, ..known.clone() });
+            }
+        }
+        objects.partitions.put(changed);
+    }
+}
+
+impl Replica {
+    fn new(key: ReplicaKey, spec: &TopicSpec) -> Self {
+        let segment = spec.get_storage().and_then(|storage| storage.segment_size);
+        let max_batch_bytes =
+            segment.unwrap_or(SPU_LOG_SEGMENT_MAX_BYTES).min(STORAGE_MAX_REQUEST_SIZE) as usize;
+        let compression = spec.get_compression_type().clone();
+        Replica { key, log: PartitionLog::new(), compression, max_batch_bytes }
+    }
+
+    /// What the cluster's metadata says about this partition.
+    pub(crate) fn status(&self) -> PartitionStatus {
+        let (start, end) = self.log.range();
+        PartitionStatus::new2(
+            ReplicaStatus::new(SPU_ID, end, end),
+            Vec::new(),
+            i64::try_from(self.log.bytes()).unwrap_or(i64::MAX),
+            PartitionResolution::Online,
+            start,
+        )
+    }
+}
+
+fn spu(address: SocketAddr) -> Metadata<SpuSpec> {
+    let host = address.ip().to_string();
+    Metadata {
+        name: format!("custom-spu-{SPU_ID}"),
+        spec: SpuSpec {
+            id: SPU_ID,
+            spu_type: SpuType::Custom,
+            public_endpoint: IngressPort {
+                port: address.port(),
+                ingress: vec![IngressAddr::from_host(host.clone())],
+                ..IngressPort::default()
+            },
+            private_endpoint: Endpoint { host, ..Endpoint::default() },
+            rack: None,
+            public_endpoint_local: None,
+        },
+        status: SpuStatus { resolution: SpuStatusResolution::Online },
+    }
+}
+
+/// The system topic as the platform makes it.
+fn consumer_offset_topic() -> TopicSpec {
+    let mut spec = TopicSpec::new_computed(1, 1, None);
+    spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy { time_in_seconds: 7 * 24 * 3600 }));
+    spec.set_storage(TopicStorageConfig {
+        segment_size: Some(512_000_000),
+        max_partition_size: Some(2_048_000_000),
+    });
+    spec.set_system(true);
+    spec
+}

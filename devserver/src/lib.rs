@@ -1,0 +1,22 @@
+//! A development server that speaks the protocol of a Fluvio cluster (platform 0.18), in memory.
+//!
+//! For first steps, tests and continuous integration: no Fluvio server can be installed from a package registry. It is a
+//! library, so that Rust tests start one in their own process, and the binary `fluvio-devserver`. What it serves and where
+//! it differs from a real cluster stands in `docs/devserver.md`.
+//!
+//! One process holds a streaming controller ([`Server::endpoint`]) and one streaming processing unit, whose address
+//! clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
+
+mod cluster;
+mod config;
+mod connection;
+mod frames;
+mod log;
+mod metadata;
+mod outbox;
+mod sc;
+mod server;
+mod spu;
+
+pub use config::Config;
+pub use server::Server;

@@ -1,0 +1,151 @@
+//! The objects of the cluster and those who watch them.
+//!
+//! One store per kind of object. A change and its publication are one step under the lock of [`crate::cluster::Cluster`],
+//! and sending never waits, so every watcher gets every change, in order, before the reply to the request that caused it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Weak};
+
+use anyhow::Context;
+use bytes::{BufMut, Bytes, BytesMut};
+use fluvio_protocol::{Decoder, Encoder, Version};
+use fluvio_sc_schema::message::{Message, MsgType};
+use fluvio_sc_schema::objects::{Metadata, MetadataUpdate, ObjectApiWatchResponse, WatchResponse};
+use fluvio_sc_schema::{AdminSpec, TryEncodableFrom};
+use wire::frame::LENGTH_PREFIX;
+
+use crate::outbox::Outbox;
+
+/// A watcher that leaves this much unread loses its connection: updates would pile up for ever.
+const MAX_UNREAD_BYTES: usize = 64 * 1024 * 1024;
+
+/// All objects of one kind.
+pub(crate) struct Store<S>
+where
+    S: AdminSpec,
+    S::Status: Encoder + Decoder,
+{
+    objects: BTreeMap<String, Metadata<S>>,
+    watchers: Vec<Watcher>,
+    epoch: i64,
+}
+
+/// Where the changes of one kind go.
+struct Watcher {
+    outbox: Weak<Outbox>,
+    correlation_id: i32,
+    version: Version,
+    summary: bool,
+}
+
+impl<S> Store<S>
+where
+    S: AdminSpec + Clone,
+    S::Status: Encoder + Decoder + Clone,
+{
+    pub(crate) fn new() -> Self {
+        Store { objects: BTreeMap::new(), watchers: Vec::new(), epoch: 0 }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Metadata<S>> {
+        self.objects.get(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Metadata<S>> {
+        self.objects.values()
+    }
+
+    /// Adds or replaces objects and tells the watchers.
+    pub(crate) fn put(&mut self, objects: Vec<Metadata<S>>) {
+        for object in &objects {
+            self.objects.insert(object.name.clone(), object.clone());
+        }
+        self.publish(MsgType::UPDATE, objects);
+    }
+
+    /// Removes the objects that exist and tells the watchers.
+    pub(crate) fn remove<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        let removed = names.into_iter().filter_map(|name| self.objects.remove(name)).collect();
+        self.publish(MsgType::DELETE, removed);
+    }
+
+    /// Sends all objects to a new watcher, and every change from then on.
+    pub(crate) fn watch(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        correlation_id: i32,
+        version: Version,
+        summary: bool,
+    ) -> anyhow::Result<()> {
+        let all = self.objects.values().map(|object| shown(object, summary)).collect();
+        let body = encode(MetadataUpdate::with_all(self.epoch, all), version)?;
+        outbox.send([frame(correlation_id, &body)?, body]);
+        let outbox = Arc::downgrade(outbox);
+        self.watchers.push(Watcher { outbox, correlation_id, version, summary });
+        Ok(())
+    }
+
+    fn publish(&mut self, kind: MsgType, objects: Vec<Metadata<S>>) {
+        if objects.is_empty() {
+            return;
+        }
+        self.epoch += 1;
+        let epoch = self.epoch;
+        // Watchers of one version get the same bytes, whatever their number.
+        let mut encoded: Vec<((Version, bool), Bytes)> = Vec::new();
+        let mut body_for = |version, summary| -> anyhow::Result<Bytes> {
+            if let Some((_, body)) = encoded.iter().find(|(key, _)| *key == (version, summary)) {
+                return Ok(body.clone());
+            }
+            let changes =
+                objects.iter().map(|object| Message::new(kind.clone(), shown(object, summary))).collect();
+            let body = encode(MetadataUpdate::<S>::with_changes(epoch, changes), version)?;
+            encoded.push(((version, summary), body.clone()));
+            Ok(body)
+        };
+        self.watchers.retain(|watcher| {
+            let Some(outbox) = watcher.outbox.upgrade().filter(|outbox| !outbox.is_closed()) else {
+                return false;
+            };
+            let sent = body_for(watcher.version, watcher.summary).and_then(|body| {
+                anyhow::ensure!(outbox.backlog() < MAX_UNREAD_BYTES, "the watcher reads nothing");
+                outbox.send([frame(watcher.correlation_id, &body)?, body]);
+                Ok(())
+            });
+            if let Err(error) = &sent {
+                tracing::warn!("closing the connection of a watcher: {error:#}");
+                outbox.close();
+            }
+            sent.is_ok()
+        });
+    }
+}
+
+fn shown<S>(object: &Metadata<S>, summary: bool) -> Metadata<S>
+where
+    S: AdminSpec + Clone,
+    S::Status: Encoder + Decoder + Clone,
+{
+    if summary { object.clone().summary() } else { object.clone() }
+}
+
+fn encode<S>(update: MetadataUpdate<S>, version: Version) -> anyhow::Result<Bytes>
+where
+    S: AdminSpec,
+    S::Status: Encoder + Decoder,
+{
+    let response = ObjectApiWatchResponse::try_encode_from(WatchResponse::new(update), version)?;
+    let mut body = BytesMut::with_capacity(response.write_size(version));
+    response.encode(&mut body, version).context("encoding a watch update")?;
+    Ok(body.freeze())
+}
+
+fn frame(correlation_id: i32, body: &Bytes) -> io::Result<Bytes> {
+    let mut head = BytesMut::with_capacity(LENGTH_PREFIX + 4);
+    let length = i32::try_from(4 + body.len())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "update of more than 2 GiB"))?;
+    head.put_i32(length);
+    head.put_i32(correlation_id);
+    Ok(head.freeze())
+}

@@ -1,0 +1,184 @@
+//! The outgoing side of a connection: frames from any task, written in the order in which they were sent.
+//!
+//! [`Outbox::send`] never waits: it writes what the socket takes at once and leaves the rest to [`Outbox::drive`], which
+//! the connection's own task runs. So a slow client stops nobody else, and what was sent before something else (a watch
+//! update before the reply to the request that caused it) reaches its socket first. Exactly one task writes at a time:
+//! the one that has set `busy`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// No further request is handled while more bytes than this wait for the client to read them.
+const CONGESTED_BYTES: usize = 1024 * 1024;
+/// Slices handed to one vectored write.
+const MAX_SLICES: usize = 64;
+
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Frames on their way to one client.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// `None` once the connection is closed. Locked by whoever has set `busy`, and to close.
+    writer: Mutex<Option<Writer>>,
+    /// Wakes [`Outbox::drive`]: the socket took no more, or what it waits for has happened.
+    progress: Notify,
+    closed: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Bytes>,
+    /// Bytes that were sent and not yet written, those of the writing task included.
+    backlog: usize,
+    /// A task writes, or the socket is full.
+    busy: bool,
+    /// The socket is full.
+    blocked: bool,
+    /// The connection's task waits for the queue to shrink.
+    awaited: bool,
+}
+
+impl Outbox {
+    /// `closed` ends with the connection; the outbox cancels it when the socket fails.
+    pub(crate) fn new(writer: Writer, closed: CancellationToken) -> Self {
+        Outbox { state: Mutex::default(), writer: Mutex::new(Some(writer)), progress: Notify::new(), closed }
+    }
+
+    /// Sends one frame, given in pieces.
+    pub(crate) fn send(&self, frame: impl IntoIterator<Item = Bytes>) {
+        if self.is_closed() {
+            return;
+        }
+        {
+            let mut state = self.state.lock();
+            for piece in frame {
+                state.backlog += piece.len();
+                state.queue.push_back(piece);
+            }
+            if state.busy {
+                return;
+            }
+            state.busy = true;
+        }
+        if self.poll_write(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.progress.notify_one();
+        }
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub(crate) fn backlog(&self) -> usize {
+        self.state.lock().backlog
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Whether so much is unread that the client's next request has to wait.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.backlog() > CONGESTED_BYTES
+    }
+
+    /// Writes on whenever the socket could not take everything. With `congested`, returns once the client has caught up;
+    /// otherwise never. May be dropped and called again at any time.
+    pub(crate) async fn drive(&self, congested: bool) {
+        loop {
+            if self.state.lock().blocked {
+                std::future::poll_fn(|context| self.poll_write(context)).await;
+            }
+            if congested {
+                let mut state = self.state.lock();
+                if state.backlog <= CONGESTED_BYTES {
+                    return;
+                }
+                state.awaited = true;
+            }
+            self.progress.notified().await;
+        }
+    }
+
+    /// Forgets what was not written and closes the sending half.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        *self.writer.lock() = None;
+        self.state.lock().queue.clear();
+    }
+
+    /// Writes until the queue is empty or the socket takes no more. Only for the task that has set `busy`, which is reset
+    /// with the last byte and stays set while the socket is full.
+    fn poll_write(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut writer = self.writer.lock();
+        let mut pieces = VecDeque::new();
+        loop {
+            if pieces.is_empty() {
+                let mut state = self.state.lock();
+                if state.queue.is_empty() {
+                    state.busy = false;
+                    state.blocked = false;
+                    if std::mem::take(&mut state.awaited) {
+                        self.progress.notify_one();
+                    }
+                    return Poll::Ready(());
+                }
+                std::mem::swap(&mut pieces, &mut state.queue);
+            }
+            let Some(writer) = writer.as_mut() else {
+                return Poll::Ready(());
+            };
+            match write_some(writer, context, &pieces) {
+                Poll::Ready(Ok(written)) => {
+                    consume(&mut pieces, written);
+                    self.state.lock().backlog -= written;
+                }
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "writing to a client failed");
+                    self.closed.cancel();
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    let mut state = self.state.lock();
+                    pieces.append(&mut state.queue);
+                    state.queue = pieces;
+                    state.blocked = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+fn write_some(
+    writer: &mut Writer,
+    context: &mut Context<'_>,
+    pieces: &VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = pieces.len().min(MAX_SLICES);
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = IoSlice::new(piece);
+    }
+    match Pin::new(writer).poll_write_vectored(context, &slices[..count]) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => other,
+    }
+}
+
+fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = pieces.front_mut() {
+        if written < front.len() {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        pieces.pop_front();
+    }
+}

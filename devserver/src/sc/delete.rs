@@ -1,0 +1,76 @@
+//! Deletion of every kind of object.
+
+use fluvio_controlplane_metadata::spg::SpuGroupSpec;
+use fluvio_controlplane_metadata::spu::{CustomSpuKey, CustomSpuSpec};
+use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_protocol::link::ErrorCode;
+use fluvio_protocol::{Decoder, Encoder};
+use fluvio_sc_schema::mirror::MirrorSpec;
+use fluvio_sc_schema::objects::{DeleteRequest, ObjectApiDeleteRequest};
+use fluvio_sc_schema::smartmodule::SmartModuleSpec;
+use fluvio_sc_schema::tableformat::TableFormatSpec;
+use fluvio_sc_schema::{AdminSpec, DeletableAdminSpec, Status, TryEncodableFrom};
+
+use super::{refused, topics};
+use crate::cluster::{Cluster, Objects};
+use crate::metadata::Store;
+
+pub(super) fn delete(cluster: &Cluster, request: &ObjectApiDeleteRequest) -> anyhow::Result<Status> {
+    if let Some(request) = downcast::<TopicSpec>(request)? {
+        let force = request.is_force();
+        return Ok(topics::delete(cluster, request.key(), force));
+    }
+    let objects = &mut *cluster.objects.lock();
+    Ok(if let Some(request) = downcast::<TableFormatSpec>(request)? {
+        let missing = |_: &str| (ErrorCode::TableFormatNotFound, "not found".to_owned());
+        remove(&mut objects.table_formats, request.key(), missing)
+    } else if let Some(request) = downcast::<SmartModuleSpec>(request)? {
+        let missing = |name: &str| {
+            let code = ErrorCode::SmartModuleNotFound { name: name.to_owned() };
+            (code, "not found".to_owned())
+        };
+        remove(&mut objects.smart_modules, request.key(), missing)
+    } else if let Some(request) = downcast::<MirrorSpec>(request)? {
+        let missing = |name: &str| (ErrorCode::MirrorNotFound, format!("remote cluster {name:?} not found"));
+        remove(&mut objects.mirrors, request.key(), missing)
+    } else if let Some(request) = downcast::<SpuGroupSpec>(request)? {
+        let missing = |_: &str| (ErrorCode::SpuNotFound, "not found".to_owned());
+        remove(&mut objects.spu_groups, request.key(), missing)
+    } else if let Some(request) = downcast::<CustomSpuSpec>(request)? {
+        unregister_spu(objects, request.key())
+    } else {
+        anyhow::bail!("a deletion of objects of an unknown kind")
+    })
+}
+
+fn downcast<S: DeletableAdminSpec>(
+    request: &ObjectApiDeleteRequest,
+) -> anyhow::Result<Option<DeleteRequest<S>>> {
+    request.downcast()
+}
+
+fn remove<S>(store: &mut Store<S>, name: String, missing: impl FnOnce(&str) -> (ErrorCode, String)) -> Status
+where
+    S: AdminSpec + Clone,
+    S::Status: Encoder + Decoder + Clone,
+{
+    if store.get(&name).is_none() {
+        let (code, message) = missing(&name);
+        return refused(&name, code, message);
+    }
+    store.remove([name.as_str()]);
+    Status::new_ok(name)
+}
+
+/// As on the real server, an SPU that is online can be unregistered; it goes on serving those who know its address.
+fn unregister_spu(objects: &mut Objects, key: CustomSpuKey) -> Status {
+    let (asked, found) = match &key {
+        CustomSpuKey::Name(name) => (name.clone(), objects.spus.get(name)),
+        CustomSpuKey::Id(id) => (format!("spu-{id}"), objects.spus.iter().find(|spu| spu.spec.id == *id)),
+    };
+    let Some(name) = found.map(|spu| spu.name.clone()) else {
+        return refused(&asked, ErrorCode::SpuNotFound, "not found");
+    };
+    objects.spus.remove([name.as_str()]);
+    Status::new_ok(name)
+}

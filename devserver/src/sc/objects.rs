@@ -1,0 +1,100 @@
+//! Creation of every kind of object. All but topics are metadata only.
+
+use fluvio_controlplane_metadata::spg::SpuGroupSpec;
+use fluvio_controlplane_metadata::spu::{CustomSpuSpec, SpuStatus};
+use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_protocol::link::ErrorCode;
+use fluvio_sc_schema::mirror::{MirrorSpec, MirrorType};
+use fluvio_sc_schema::objects::{CreateRequest, Metadata, ObjectApiCreateRequest};
+use fluvio_sc_schema::smartmodule::SmartModuleSpec;
+use fluvio_sc_schema::tableformat::TableFormatSpec;
+use fluvio_sc_schema::{Status, TryEncodableFrom};
+
+use super::{refused, topics};
+use crate::cluster::Cluster;
+
+pub(super) fn create(cluster: &Cluster, request: &ObjectApiCreateRequest) -> anyhow::Result<Status> {
+    Ok(if let Some(request) = downcast::<CreateRequest<TopicSpec>>(request)? {
+        topics::create(cluster, request)
+    } else if let Some(request) = downcast::<CreateRequest<TableFormatSpec>>(request)? {
+        create_table_format(cluster, request)
+    } else if let Some(request) = downcast::<CreateRequest<SmartModuleSpec>>(request)? {
+        create_smart_module(cluster, request)
+    } else if let Some(request) = downcast::<CreateRequest<MirrorSpec>>(request)? {
+        create_mirror(cluster, request)
+    } else if let Some(request) = downcast::<CreateRequest<CustomSpuSpec>>(request)? {
+        register_spu(cluster, request)
+    } else if let Some(request) = downcast::<CreateRequest<SpuGroupSpec>>(request)? {
+        let message = "the development server starts no further SPUs";
+        refused(&request.parts().0.name, ErrorCode::SpuError, message)
+    } else {
+        let code = ErrorCode::Other("unknown admin object type".to_owned());
+        Status::new("create error".to_owned(), code, None)
+    })
+}
+
+fn downcast<R>(request: &ObjectApiCreateRequest) -> anyhow::Result<Option<R>>
+where
+    ObjectApiCreateRequest: TryEncodableFrom<R>,
+{
+    request.downcast()
+}
+
+fn create_table_format(cluster: &Cluster, request: CreateRequest<TableFormatSpec>) -> Status {
+    let (common, spec) = request.parts();
+    let name = common.name;
+    let formats = &mut cluster.objects.lock().table_formats;
+    if formats.get(&name).is_some() {
+        let message = format!("tableformat '{name}' already defined");
+        return refused(&name, ErrorCode::TableFormatAlreadyExists, message);
+    }
+    formats.put(vec![Metadata { name: name.clone(), spec, status: Default::default() }]);
+    Status::new_ok(name)
+}
+
+/// Uploads replace what is there; a package gives the name.
+fn create_smart_module(cluster: &Cluster, request: CreateRequest<SmartModuleSpec>) -> Status {
+    let (common, spec) = request.parts();
+    let name = match &spec.meta {
+        Some(meta) if !meta.package.is_valid() => {
+            let message = "invalid SmartModule package";
+            return refused(&common.name, ErrorCode::SmartModuleError, message);
+        }
+        Some(meta) => meta.store_id(),
+        None => common.name,
+    };
+    let object = Metadata { name: name.clone(), spec, status: Default::default() };
+    cluster.objects.lock().smart_modules.put(vec![object]);
+    Status::new_ok(name)
+}
+
+/// A remote is registered once; a home is replaced.
+fn create_mirror(cluster: &Cluster, request: CreateRequest<MirrorSpec>) -> Status {
+    let (common, spec) = request.parts();
+    let name = common.name;
+    let mirrors = &mut cluster.objects.lock().mirrors;
+    let known = mirrors.get(&name).map(|mirror| &mirror.spec.mirror_type);
+    if matches!(known, Some(MirrorType::Remote(_))) {
+        let message = format!("remote cluster {name:?} already exists");
+        return refused(&name, ErrorCode::MirrorAlreadyExists, message);
+    }
+    mirrors.put(vec![Metadata { name: name.clone(), spec, status: Default::default() }]);
+    Status::new_ok(name)
+}
+
+/// A registered SPU stays in its initial state: none will ever report.
+fn register_spu(cluster: &Cluster, request: CreateRequest<CustomSpuSpec>) -> Status {
+    let (common, spec) = request.parts();
+    let name = common.name;
+    let spus = &mut cluster.objects.lock().spus;
+    if spus.iter().any(|spu| spu.name == name || spu.spec.id == spec.id) {
+        let message = format!("spu '{name}({})' already defined", spec.id);
+        return refused(&name, ErrorCode::SpuAlreadyExists, message);
+    }
+    if common.dry_run {
+        return Status::default();
+    }
+    let object = Metadata { name: name.clone(), spec: spec.into(), status: SpuStatus::default() };
+    spus.put(vec![object]);
+    Status::new_ok(name)
+}
