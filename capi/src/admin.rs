@@ -1,0 +1,145 @@
+//! Administration: one set of functions for all kinds of objects, which are described by documents.
+
+use std::ffi::c_char;
+
+use engine::admin::{CreateTopic, ListTopics};
+
+use crate::arguments;
+use crate::boundary::boundary;
+use crate::client::fluvio_client;
+use crate::completion::{Outcome, fluvio_status};
+use crate::context::fluvio_context;
+use crate::document::fluvio_document;
+use crate::error::{Failure, c_text, fluvio_error, fluvio_error_kind};
+use crate::handle;
+
+/// Kinds of objects of a cluster; more will follow.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum fluvio_object {
+    /// A topic.
+    Topic = 0,
+}
+
+fn check_object(object: u32) -> Result<(), Failure> {
+    if object == fluvio_object::Topic as u32 {
+        Ok(())
+    } else {
+        Err(Failure::invalid(format!("object is {object}: give a fluvio_object")))
+    }
+}
+
+/// Creates an object.
+///
+/// Parameters: `object` is a `fluvio_object`. `document` is a JSON object in UTF-8, `document_len` bytes. For
+///   `FLUVIO_OBJECT_TOPIC`: `name` (required), `partitions` (1), `replication` (1), `ignore_rack` (false),
+///   `retention_ms`, `segment_bytes`, `max_partition_bytes`, `compression` ("any", "none", "gzip", "snappy", "lz4",
+///   "zstd"), `assignment` ([[spu, ...], ...] instead of partitions and replication), `dry_run` (false), `timeout_ms`.
+///   Unknown keys are refused by name.
+/// Ownership: the document is copied.
+/// Completion: NONE, once the server has answered.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
+///   CONNECTION, CLOSED.
+/// Cancellation: the outcome is unknown, the object may have been created.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_admin_create(
+    client: *mut fluvio_client,
+    context: *mut fluvio_context,
+    object: u32,
+    document: *const c_char,
+    document_len: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let admin = handle::get(client)?.client.admin();
+            check_object(object)?;
+            let topic = CreateTopic::from_json(arguments::name("document", document, document_len)?)?;
+            handle::get(context)?.start(user_data, None, async move {
+                admin.create_topic(topic).await?;
+                Ok(Outcome::done())
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Deletes an object.
+///
+/// Parameters: `object` is a `fluvio_object`; `name` is UTF-8, `name_len` bytes.
+/// Ownership: the name is copied.
+/// Completion: NONE, once the server has answered.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
+///   CONNECTION, CLOSED.
+/// Cancellation: the outcome is unknown, the object may have been deleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_admin_delete(
+    client: *mut fluvio_client,
+    context: *mut fluvio_context,
+    object: u32,
+    name: *const c_char,
+    name_len: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let admin = handle::get(client)?.client.admin();
+            check_object(object)?;
+            let name = arguments::name("name", name, name_len)?.to_owned();
+            handle::get(context)?.start(user_data, None, async move {
+                admin.delete_topic(&name).await?;
+                Ok(Outcome::done())
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Lists objects.
+///
+/// Parameters: `object` is a `fluvio_object`; `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0: `{}`).
+///   For `FLUVIO_OBJECT_TOPIC`: `filter` (array of strings: names that contain one of them), `system` (false: with
+///   system topics). Unknown keys are refused by name.
+/// Ownership: the options are copied.
+/// Completion: DOCUMENT, freed with `fluvio_document_free`: a JSON array. Of topics: objects with `name`, `partitions`,
+///   `replication`, `compression`, `retention_ms`, `segment_bytes`, `max_partition_bytes` (each may be null), `system`,
+///   `status`, `reason`.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION, CLOSED.
+/// Cancellation: nothing has happened.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_admin_list(
+    client: *mut fluvio_client,
+    context: *mut fluvio_context,
+    object: u32,
+    options: *const c_char,
+    options_len: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let admin = handle::get(client)?.client.admin();
+            check_object(object)?;
+            let options = ListTopics::from_json(arguments::text("options", options, options_len)?)?;
+            handle::get(context)?.start(user_data, None, async move {
+                let topics = admin.list_topics(options).await?;
+                let text = serde_json::to_string(&topics).map_err(|error| {
+                    Failure::new(
+                        fluvio_error_kind::Panic,
+                        format!("the list cannot be written as JSON: {error}"),
+                    )
+                })?;
+                Ok(Outcome::value::<fluvio_document>(c_text(text)))
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! The client: a connection to a cluster.
+
+use std::ffi::{CString, c_char};
+
+use engine::{Client, ClientOptions};
+
+use crate::boundary::{boundary, boundary_or};
+use crate::completion::{Outcome, fluvio_status};
+use crate::context::fluvio_context;
+use crate::error::{c_text, fluvio_error};
+use crate::handle::{self, Opaque};
+use crate::{arguments, error};
+
+/// A connection to a cluster. Thread-safe; belongs to no context.
+pub struct fluvio_client {
+    _private: [u8; 0],
+}
+
+impl Opaque for fluvio_client {
+    type Value = ClientHandle;
+    const NAME: &'static str = "client";
+}
+
+/// What is behind a `fluvio_client`.
+pub struct ClientHandle {
+    pub(crate) client: Client,
+    endpoint: CString,
+    platform_version: CString,
+}
+
+impl ClientHandle {
+    fn new(client: Client) -> Self {
+        let endpoint = c_text(client.endpoint().to_owned());
+        let platform_version = c_text(client.platform_version().to_string());
+        ClientHandle { client, endpoint, platform_version }
+    }
+}
+
+/// Connects to a cluster and checks its platform version.
+///
+/// Parameters: `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0: `{}`). Its keys, all optional:
+///   `endpoint` ("host:port"), `profile` (name of a profile of the `fluvio` command line), `client_id`,
+///   `connect_timeout_ms`, `request_timeout_ms`, `close_timeout_ms`, `max_frame_bytes`. Without endpoint and profile:
+///   the active profile. Unknown keys are refused by name.
+/// Ownership: the options are copied.
+/// Completion: CLIENT; the receiver frees it with `fluvio_client_free`.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: CONFIG, CONNECTION, TIMEOUT, PROTOCOL,
+///   UNSUPPORTED_VERSION, UNSUPPORTED.
+/// Cancellation: the connection is dropped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_connect(
+    context: *mut fluvio_context,
+    options: *const c_char,
+    options_len: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let operations = handle::get(context)?;
+            let options = ClientOptions::from_json(arguments::text("options", options, options_len)?)?;
+            operations.start(user_data, None, async move {
+                let client = Client::connect(options).await?;
+                Ok(Outcome::value::<fluvio_client>(ClientHandle::new(client)))
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// The platform version that the cluster reported, such as "0.18.1"; NULL for NULL.
+///
+/// Ownership: borrowed until `fluvio_client_free`.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_client_platform_version(client: *const fluvio_client) -> *const c_char {
+    // SAFETY: the caller passes NULL or a live client.
+    boundary_or(std::ptr::null(), || {
+        unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.platform_version.as_ptr())
+    })
+}
+
+/// The endpoint that the client is connected to, as given or as the profile says; NULL for NULL.
+///
+/// Ownership: borrowed until `fluvio_client_free`.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_client_endpoint(client: *const fluvio_client) -> *const c_char {
+    // SAFETY: the caller passes NULL or a live client.
+    boundary_or(std::ptr::null(), || {
+        unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.endpoint.as_ptr())
+    })
+}
+
+/// Closes the connections of a client. Its producers and consumers end with CLOSED; later calls get CLOSED.
+///
+/// Parameters: `client` stays valid and is still to be freed.
+/// Ownership: nothing changes hands.
+/// Completion: NONE.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Closing again is no error.
+/// Cancellation: closing goes on, unobserved.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_client_close(
+    client: *mut fluvio_client,
+    context: *mut fluvio_context,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let client = handle::get(client)?.client.clone();
+            handle::get(context)?.start_in_order(user_data, async move {
+                client.close().await;
+                Ok::<_, error::Failure>(Outcome::done())
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Frees a client without waiting for anything. Producers and consumers made from it go on until they are freed. NULL
+/// is allowed.
+///
+/// Ownership: takes the client and ends its strings.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_client_free(client: *mut fluvio_client) {
+    // SAFETY: the caller passes NULL or a client that it owns and does not use again.
+    boundary_or((), || unsafe { handle::free_in_runtime(client) });
+}

@@ -1,0 +1,273 @@
+//! Pending operations: each one completes exactly once, outside every lock, on a library thread.
+//!
+//! The table maps user_data to the operation that is pending under it. The right to complete is the entry itself: whoever
+//! removes it calls the sink, everybody else finds nothing and frees what it has. A serial number tells an operation from
+//! a later one with the same user_data. An entry holds a share of the sink and passes it on to the call, so the sink is
+//! released when the context was freed and the last call has returned.
+//!
+//! Two shapes: a task (the engine's future against its stop signal), and a ticket alone (an acknowledgement, which the
+//! engine delivers itself, because a task per record would cost more than the record).
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::completion::Outcome;
+use crate::error::{Failure, fluvio_error_kind};
+use crate::sink::Sink;
+
+/// The pending operations of one context.
+pub(crate) struct Operations {
+    runtime: &'static Handle,
+    table: Mutex<Table>,
+}
+
+struct Table {
+    /// `None` once the context was freed.
+    sink: Option<Arc<Sink>>,
+    pending: HashMap<u64, Pending, BuildHasherDefault<UserDataHasher>>,
+    next_serial: u64,
+}
+
+struct Pending {
+    serial: u64,
+    sink: Arc<Sink>,
+    stop: Stop,
+    claim: Option<Claim>,
+}
+
+/// How an operation is cancelled.
+enum Stop {
+    /// Tell its task, which then completes it.
+    Task(oneshot::Sender<()>),
+    /// Complete it for the engine, which goes on.
+    Ticket,
+    /// It was already.
+    Requested,
+}
+
+/// A flag that an operation holds while it is pending: free again when it is cancelled or about to complete, so that the
+/// next operation can be started at once.
+pub(crate) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// `None` if the flag is taken.
+    pub(crate) fn take(flag: &Arc<AtomicBool>) -> Option<Self> {
+        (!flag.swap(true, Ordering::AcqRel)).then(|| Claim(Arc::clone(flag)))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The engine's side of a pending operation. Dropping it unfinished reports a bug rather than nothing.
+pub(crate) struct Ticket {
+    operations: Option<Arc<Operations>>,
+    user_data: u64,
+    serial: u64,
+}
+
+impl Operations {
+    pub(crate) fn new(runtime: &'static Handle, sink: Sink) -> Arc<Self> {
+        let table = Table { sink: Some(Arc::new(sink)), pending: HashMap::default(), next_serial: 0 };
+        Arc::new(Operations { runtime, table: Mutex::new(table) })
+    }
+
+    /// Runs `work` on the runtime as the operation `user_data`.
+    pub(crate) fn start<F>(
+        self: &Arc<Self>,
+        user_data: u64,
+        claim: Option<Claim>,
+        work: F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let ticket = self.register(user_data, Stop::Task(stop), claim)?;
+        self.runtime.spawn(run(ticket, stopped, AssertUnwindSafe(work).catch_unwind()));
+        Ok(())
+    }
+
+    /// Like `start`, but `work` begins during this call: operations that queue up in the engine do so in call order, and
+    /// one that changes a state has changed it when the call returns. Its completion still comes from the runtime.
+    pub(crate) fn start_in_order<F>(self: &Arc<Self>, user_data: u64, work: F) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let ticket = self.register(user_data, Stop::Task(stop), None)?;
+        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+        let first = {
+            let _entered = self.runtime.enter();
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        match first {
+            Poll::Ready(result) => drop(self.runtime.spawn(async move { ticket.finish(outcome(result)) })),
+            Poll::Pending => drop(self.runtime.spawn(run(ticket, stopped, work))),
+        }
+        Ok(())
+    }
+
+    /// Registers an operation that the engine will finish.
+    pub(crate) fn ticket(self: &Arc<Self>, user_data: u64) -> Result<Ticket, Failure> {
+        self.register(user_data, Stop::Ticket, None)
+    }
+
+    /// Cancels what is pending under `user_data`, if anything is. The completion comes from the runtime.
+    pub(crate) fn cancel(self: &Arc<Self>, user_data: u64) {
+        let mut table = self.table();
+        let Some(pending) = table.pending.get_mut(&user_data) else { return };
+        let (serial, stop, claim) = (pending.serial, pending.stop.request(), pending.claim.take());
+        drop(table);
+        drop(claim);
+        match stop {
+            // The task may have ended; then it has found the entry, or will.
+            Stop::Task(stop) => drop(stop.send(())),
+            Stop::Ticket => {
+                let operations = Arc::clone(self);
+                self.runtime
+                    .spawn(async move { operations.complete(user_data, serial, Outcome::cancelled()) });
+            }
+            Stop::Requested => {}
+        }
+    }
+
+    /// Cancels everything and lets the sink go when the last completion has returned.
+    pub(crate) fn close(self: &Arc<Self>) {
+        let (sink, all): (_, Vec<u64>) = {
+            let mut table = self.table();
+            (table.sink.take(), table.pending.keys().copied().collect())
+        };
+        for user_data in all {
+            self.cancel(user_data);
+        }
+        // If nothing is pending this is the last share, and `release` is to be called on a library thread.
+        self.runtime.spawn(async move { drop(sink) });
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        user_data: u64,
+        stop: Stop,
+        claim: Option<Claim>,
+    ) -> Result<Ticket, Failure> {
+        use std::collections::hash_map::Entry;
+        let mut table = self.table();
+        let table = &mut *table;
+        let Some(sink) = &table.sink else {
+            return Err(Failure::new(fluvio_error_kind::Closed, "the context was freed"));
+        };
+        let Entry::Vacant(entry) = table.pending.entry(user_data) else {
+            return Err(Failure::new(
+                fluvio_error_kind::Duplicate,
+                format!("user_data {user_data} is already pending on this context"),
+            ));
+        };
+        let serial = table.next_serial;
+        table.next_serial += 1;
+        entry.insert(Pending { serial, sink: Arc::clone(sink), stop, claim });
+        Ok(Ticket { operations: Some(Arc::clone(self)), user_data, serial })
+    }
+
+    /// Completes the operation, unless that has happened.
+    fn complete(&self, user_data: u64, serial: u64, outcome: Outcome) {
+        use std::collections::hash_map::Entry;
+        let pending = match self.table().pending.entry(user_data) {
+            Entry::Occupied(entry) if entry.get().serial == serial => entry.remove(),
+            _ => return,
+        };
+        let Pending { sink, claim, .. } = pending;
+        drop(claim);
+        sink.complete(&outcome.into_completion(user_data));
+    }
+
+    /// A panic while the lock was held cannot leave the table half changed: no foreign code runs there.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stop {
+    fn request(&mut self) -> Stop {
+        std::mem::replace(self, Stop::Requested)
+    }
+}
+
+impl Ticket {
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        if let Some(operations) = self.operations.take() {
+            operations.complete(self.user_data, self.serial, outcome);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(operations) = self.operations.take() else { return };
+        let (user_data, serial) = (self.user_data, self.serial);
+        let failure = Failure::new(
+            fluvio_error_kind::Panic,
+            "a bug in the library: an operation was dropped without a result",
+        );
+        operations.runtime.clone().spawn(async move {
+            operations.complete(user_data, serial, Outcome::failed(failure));
+        });
+    }
+}
+
+type Caught = std::thread::Result<Result<Outcome, Failure>>;
+
+async fn run(ticket: Ticket, stopped: oneshot::Receiver<()>, work: impl Future<Output = Caught>) {
+    let outcome = {
+        let work = pin!(work);
+        tokio::select! {
+            biased;
+            _ = stopped => Outcome::cancelled(),
+            result = work => outcome(result),
+        }
+    };
+    ticket.finish(outcome);
+}
+
+fn outcome(result: Caught) -> Outcome {
+    match result {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => Outcome::failed(failure),
+        Err(payload) => Outcome::failed(Failure::panic(&*payload)),
+    }
+}
+
+/// user_data comes from the program itself (counters, addresses), so mixing the bits is all that is needed.
+#[derive(Default)]
+struct UserDataHasher(u64);
+
+impl Hasher for UserDataHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Fibonacci hashing; the table takes its tag from the upper bits and its slot from the lower ones.
+        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}

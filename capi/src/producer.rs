@@ -1,0 +1,374 @@
+//! The producer: records into the engine's open batches, one completion per record or per send_many.
+
+use std::ffi::c_char;
+
+use engine::producer::{
+    Ack, AckHandler, Deliveries, DeliveriesHandler, Many, Producer, ProducerOptions, Room, Sent,
+};
+
+use crate::arguments;
+use crate::boundary::{boundary, boundary_or};
+use crate::client::fluvio_client;
+use crate::completion::{Outcome, fluvio_status};
+use crate::context::fluvio_context;
+use crate::deliveries::{DeliveriesHandle, fluvio_deliveries};
+use crate::error::{Failure, fluvio_error};
+use crate::handle::{self, Opaque};
+use crate::operation::Ticket;
+use crate::room::fluvio_room;
+
+/// Room that is charged per record besides the bytes of its key and value.
+pub const FLUVIO_RECORD_OVERHEAD: usize = 32;
+
+/// As a key's length, or as its start in a batch: the record has no key (an empty key has the length 0).
+pub const FLUVIO_NO_KEY: u32 = 4294967295;
+
+/// The partitioner chooses: SipHash of the key, round robin for records without one.
+pub const FLUVIO_ANY_PARTITION: i32 = -1;
+
+/// Sends records to a topic. Thread-safe; belongs to no context.
+pub struct fluvio_producer {
+    _private: [u8; 0],
+}
+
+impl Opaque for fluvio_producer {
+    type Value = Producer;
+    const NAME: &'static str = "producer";
+}
+
+impl AckHandler for Ticket {
+    fn acked(self: Box<Self>, result: engine::Result<Ack>) {
+        self.finish(match result {
+            Ok(ack) => Outcome::acked(ack.partition, ack.offset),
+            Err(error) => Outcome::failed(error.into()),
+        });
+    }
+}
+
+impl DeliveriesHandler for Ticket {
+    fn delivered(self: Box<Self>, deliveries: Deliveries) {
+        self.finish(Outcome::value::<fluvio_deliveries>(DeliveriesHandle::new(deliveries)));
+    }
+}
+
+/// Opens a producer for a topic.
+///
+/// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0:
+///   `{}`). Its keys, all optional: `batch_bytes`, `max_request_bytes`, `linger_ms`, `buffer_bytes`, `in_flight`,
+///   `isolation` ("read_uncommitted", "read_committed"), `delivery_timeout_ms`, `retry_initial_ms`, `retry_max_ms`.
+///   Unknown keys are refused by name.
+/// Ownership: the inputs are copied. The producer may outlive the client handle.
+/// Completion: PRODUCER; the receiver frees it with `fluvio_producer_free`.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
+///   CONNECTION, CLOSED.
+/// Cancellation: nothing is left open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_open(
+    client: *mut fluvio_client,
+    context: *mut fluvio_context,
+    topic: *const c_char,
+    topic_len: usize,
+    options: *const c_char,
+    options_len: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let client = handle::get(client)?.client.clone();
+            let topic = arguments::name("topic", topic, topic_len)?.to_owned();
+            let options = ProducerOptions::from_json(arguments::text("options", options, options_len)?)?;
+            handle::get(context)?.start(user_data, None, async move {
+                Ok(Outcome::value::<fluvio_producer>(client.producer(&topic, options).await?))
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// How many partitions the topic has now; 0 for NULL and in a forked child.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_partition_count(producer: *const fluvio_producer) -> u32 {
+    // SAFETY: the caller passes NULL or a live producer.
+    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, Producer::partition_count))
+}
+
+/// The size of the buffer, which bounds what can be reserved; 0 for NULL and in a forked child.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_buffer_bytes(producer: *const fluvio_producer) -> usize {
+    // SAFETY: the caller passes NULL or a live producer.
+    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, Producer::buffer_bytes))
+}
+
+/// Waits for room in the buffer, first come, first served.
+///
+/// Parameters: `bytes` counts the keys and values, and `FLUVIO_RECORD_OVERHEAD` per record.
+/// Ownership: nothing changes hands.
+/// Completion: ROOM; the receiver passes it to a send, or gives it back with `fluvio_room_free`.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT (more than the buffer), DUPLICATE, FORKED. Of the completion: CLOSED.
+/// Cancellation: nothing is reserved.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_reserve(
+    producer: *mut fluvio_producer,
+    context: *mut fluvio_context,
+    bytes: usize,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let producer = handle::get(producer)?.clone();
+            let buffer = producer.buffer_bytes();
+            if bytes > buffer {
+                return Err(Failure::invalid(format!(
+                    "bytes is {bytes}, the producer's buffer has {buffer}"
+                )));
+            }
+            handle::get(context)?.start_in_order(user_data, async move {
+                Ok(Outcome::value::<fluvio_room>(Some(producer.reserve(bytes).await?)))
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Runs a send with the caller's room, and frees the room's handle if the engine took it.
+///
+/// # Safety
+/// `room` is NULL or a live room that nobody else uses.
+unsafe fn with_room<T>(
+    room: *mut fluvio_room,
+    send: impl FnOnce(&mut Option<Room>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if room.is_null() {
+        return send(&mut None);
+    }
+    // SAFETY: by this function's contract; the borrow ends before the room is freed.
+    unsafe {
+        let held = handle::get_mut(room)?;
+        let result = send(held)?;
+        if held.is_none() {
+            handle::free(room);
+        }
+        Ok(result)
+    }
+}
+
+/// Sends one record: copies it into the buffer if there is room, and returns.
+///
+/// Parameters: `room` is NULL (only if there is room now) or what `fluvio_producer_reserve` gave. `key` may be NULL for
+///   a record without a key; `value` may be NULL if `value_len` is 0. `partition` is a partition or
+///   `FLUVIO_ANY_PARTITION`.
+/// Ownership: key and value are copied. OK takes the room; with every other status it stays the caller's.
+/// Completion: if OK, NONE with the record's partition and offset, or an error. FULL: nothing was copied, no completion.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE, CLOSED, DUPLICATE, FORKED. Of the
+///   completion: SERVER, TOPIC_DELETED, TIMEOUT, CONNECTION.
+/// Cancellation: the completion comes as CANCELLED, and the record is still sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_send(
+    producer: *mut fluvio_producer,
+    context: *mut fluvio_context,
+    room: *mut fluvio_room,
+    key: *const u8,
+    key_len: usize,
+    value: *const u8,
+    value_len: usize,
+    partition: i32,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let producer = handle::get(producer)?;
+            let operations = handle::get(context)?;
+            let key_bytes = arguments::slice("key", key, key_len)?;
+            let key = (!key.is_null()).then_some(key_bytes);
+            let value = arguments::slice("value", value, value_len)?;
+            let partition = arguments::partition(partition)?;
+            let mut refused = None;
+            let sent = with_room(room, |room| {
+                let handler = || match operations.ticket(user_data) {
+                    Ok(ticket) => Ok(Box::new(ticket) as Box<dyn AckHandler>),
+                    Err(failure) => Err(refuse(&mut refused, failure)),
+                };
+                Ok(producer.send(room, key, value, partition, handler)?)
+            });
+            match (refused, sent) {
+                (Some(failure), _) => Err(failure),
+                (None, Ok(Sent::Accepted)) => Ok(fluvio_status::Ok),
+                (None, Ok(Sent::Full)) => Ok(fluvio_status::Full),
+                (None, Err(failure)) => Err(failure),
+            }
+        })
+    }
+}
+
+/// Keeps a refusal of the border, which the engine's error cannot express, and makes the engine refuse the record.
+fn refuse(refused: &mut Option<Failure>, failure: Failure) -> engine::Error {
+    *refused = Some(failure);
+    engine::Error::new(engine::ErrorKind::InvalidArgument, "refused at the border")
+}
+
+/// Sends many records with one call: copies as many as there is room for, and returns.
+///
+/// Parameters: `room` as for `fluvio_producer_send`. `arena` holds key and value of each record, back to back, `arena_len`
+///   bytes in all. `key_lengths` may be NULL (no keys); an entry of `FLUVIO_NO_KEY` is a record without a key.
+///   `value_lengths` has `count` entries, at least one. `partition` is a partition or `FLUVIO_ANY_PARTITION`.
+///   `*accepted` gets how many records were taken, from the front: at least 1 if OK, 0 otherwise; the caller goes on with
+///   the rest.
+/// Ownership: everything is copied. OK takes the room; with every other status it stays the caller's.
+/// Completion: if OK, DELIVERIES for the accepted records, with status OK even if some of them failed; freed with
+///   `fluvio_deliveries_free`. FULL: nothing was copied, no completion.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE (the first record), CLOSED, DUPLICATE,
+///   FORKED.
+/// Cancellation: the completion comes as CANCELLED, and the records are still sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_send_many(
+    producer: *mut fluvio_producer,
+    context: *mut fluvio_context,
+    room: *mut fluvio_room,
+    arena: *const u8,
+    arena_len: usize,
+    key_lengths: *const u32,
+    value_lengths: *const u32,
+    count: usize,
+    partition: i32,
+    user_data: u64,
+    accepted: *mut usize,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let accepted = arguments::out("accepted", accepted)?.write(0);
+            let producer = handle::get(producer)?;
+            let operations = handle::get(context)?;
+            let arena = arguments::slice("arena", arena, arena_len)?;
+            let value_lengths = arguments::slice("value_lengths", value_lengths, count)?;
+            let key_lengths = match key_lengths.is_null() {
+                true => None,
+                false => Some(arguments::slice("key_lengths", key_lengths, count)?),
+            };
+            check_lengths(arena, key_lengths, value_lengths)?;
+            let partition = arguments::partition(partition)?;
+            let records = Many { arena, key_lengths, value_lengths };
+            let mut refused = None;
+            let sent = with_room(room, |room| {
+                let handler = |_accepted| match operations.ticket(user_data) {
+                    Ok(ticket) => Ok(Box::new(ticket) as Box<dyn DeliveriesHandler>),
+                    Err(failure) => Err(refuse(&mut refused, failure)),
+                };
+                Ok(producer.send_many(room, records, partition, handler)?)
+            });
+            match (refused, sent) {
+                (Some(failure), _) => Err(failure),
+                (None, Ok(0)) => Ok(fluvio_status::Full),
+                (None, Ok(count)) => {
+                    *accepted = count;
+                    Ok(fluvio_status::Ok)
+                }
+                (None, Err(failure)) => Err(failure),
+            }
+        })
+    }
+}
+
+fn check_lengths(arena: &[u8], key_lengths: Option<&[u32]>, value_lengths: &[u32]) -> Result<(), Failure> {
+    if value_lengths.is_empty() {
+        return Err(Failure::invalid("count is 0: give at least one record"));
+    }
+    // At most 2^61 entries of less than 2^32 each would overflow, but not in memory that exists.
+    let values = value_lengths.iter().map(|&length| u64::from(length)).sum::<u64>();
+    let keys = key_lengths
+        .unwrap_or_default()
+        .iter()
+        .map(|&length| if length == FLUVIO_NO_KEY { 0 } else { u64::from(length) })
+        .sum::<u64>();
+    if values + keys == arena.len() as u64 {
+        Ok(())
+    } else {
+        Err(Failure::invalid(format!(
+            "arena_len is {}, but key_lengths and value_lengths add up to {}",
+            arena.len(),
+            values + keys
+        )))
+    }
+}
+
+/// Waits until every record that was accepted before has its fate. What is open is sent without lingering.
+///
+/// Ownership: nothing changes hands.
+/// Completion: NONE; failed records report themselves.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED.
+/// Cancellation: the records are still sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_flush(
+    producer: *mut fluvio_producer,
+    context: *mut fluvio_context,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let producer = handle::get(producer)?.clone();
+            handle::get(context)?.start_in_order(user_data, async move {
+                producer.flush().await;
+                Ok::<_, Failure>(Outcome::done())
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Closes a producer: no more sends from now on, and what was accepted is flushed within the client's
+/// `close_timeout_ms`.
+///
+/// Parameters: `producer` stays valid and is still to be freed.
+/// Ownership: nothing changes hands.
+/// Completion: NONE.
+/// Threads: any.
+/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TIMEOUT, with the detail
+///   {"undelivered": n}.
+/// Cancellation: the producer is closed, and the records are still sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_close(
+    producer: *mut fluvio_producer,
+    context: *mut fluvio_context,
+    user_data: u64,
+    error: *mut *mut fluvio_error,
+) -> fluvio_status {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary(error, || {
+            let producer = handle::get(producer)?.clone();
+            handle::get(context)?.start_in_order(user_data, async move {
+                producer.close().await?;
+                Ok(Outcome::done())
+            })?;
+            Ok(fluvio_status::Ok)
+        })
+    }
+}
+
+/// Frees a producer without waiting: what was accepted is still sent while the process lives. NULL is allowed.
+///
+/// Ownership: takes the producer.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_free(producer: *mut fluvio_producer) {
+    // SAFETY: the caller passes NULL or a producer that it owns and does not use again.
+    boundary_or((), || unsafe { handle::free_in_runtime(producer) });
+}
