@@ -77,7 +77,7 @@ pub struct Decoded {
 pub fn decode(set: &[u8], start_offset: i64, check_crc: bool) -> Decoded {
     let mut decoded = Decoded::default();
     let mut batches = Batches::new(set);
-    while let Some((range, header)) = batches.next() {
+    for (range, header) in batches.by_ref() {
         let before = decoded.columns.len();
         let batch = &set[range.clone()];
         let result = decode_batch(batch, range.start, &header, start_offset, check_crc, &mut decoded.columns);

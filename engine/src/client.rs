@@ -1,0 +1,101 @@
+//! The client: the way to producers, consumers and administration of one cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::admin::Admin;
+use crate::cluster::Cluster;
+use crate::config::ClientOptions;
+use crate::consumer::{Consumer, ConsumerOptions};
+use crate::error::{Error, Result};
+use crate::producer::{Producer, ProducerOptions};
+
+/// A client of one cluster. Clones share everything; usable from any task and thread.
+///
+/// Dropping it ends nothing that was made with it: producers and consumers live on until they are closed or dropped.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cluster: Arc<Cluster>,
+    closed: AtomicBool,
+    children: Mutex<Children>,
+}
+
+/// What `close` has to close too.
+#[derive(Debug, Default)]
+struct Children {
+    producers: Vec<crate::producer::WeakProducer>,
+    consumers: Vec<crate::consumer::WeakConsumer>,
+}
+
+impl Client {
+    /// Connects within the connect time-out, and checks that the peer is a Fluvio cluster of platform 0.9.0 or newer.
+    /// Dropping the future abandons the attempt.
+    pub async fn connect(options: ClientOptions) -> Result<Client> {
+        let cluster = Cluster::connect(options).await?;
+        Ok(Client {
+            inner: Arc::new(Inner { cluster, closed: AtomicBool::new(false), children: Mutex::default() }),
+        })
+    }
+
+    /// `host:port` of the cluster.
+    pub fn endpoint(&self) -> &str {
+        &self.inner.cluster.endpoint
+    }
+
+    /// The platform version that the cluster announced when the client connected.
+    pub fn platform_version(&self) -> &semver::Version {
+        &self.inner.cluster.platform
+    }
+
+    /// Administration. Works as long as the handle lives.
+    pub fn admin(&self) -> Admin {
+        Admin { cluster: Arc::clone(&self.inner.cluster) }
+    }
+
+    /// A producer for one topic.
+    pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer> {
+        self.check_open()?;
+        let producer = Producer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
+        let mut children = self.inner.children.lock();
+        children.producers.retain(crate::producer::WeakProducer::is_alive);
+        children.producers.push(producer.downgrade());
+        Ok(producer)
+    }
+
+    /// A consumer of one topic.
+    pub async fn consumer(&self, topic: &str, options: ConsumerOptions) -> Result<Consumer> {
+        self.check_open()?;
+        let consumer = Consumer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
+        let mut children = self.inner.children.lock();
+        children.consumers.retain(crate::consumer::WeakConsumer::is_alive);
+        children.consumers.push(consumer.downgrade());
+        Ok(consumer)
+    }
+
+    /// Closes the producers (what they accepted is sent first, within the close time-out) and the consumers. Repeating
+    /// it is harmless. Deliveries that fail are reported to whoever sent the records.
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        let children = std::mem::take(&mut *self.inner.children.lock());
+        for consumer in children.consumers {
+            consumer.close();
+        }
+        futures_util::future::join_all(children.producers.into_iter().map(|producer| async move {
+            // The records' senders are told; here the client only has to wait for the end.
+            let _ = producer.close().await;
+        }))
+        .await;
+        self.inner.cluster.admin.clear();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) { Err(Error::closed("client")) } else { Ok(()) }
+    }
+}
