@@ -1,0 +1,209 @@
+"""The port on asyncio (and uvloop): one persistent reader on the loop, one future per waiting task."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from . import _platform
+from ._completions import Pending, completed
+from ._library import FULL, OK, Completion, discard, lib
+from ._port import TURN_SECONDS, Pacer, Port
+
+if TYPE_CHECKING:
+    from weakref import WeakKeyDictionary
+
+    Loops = WeakKeyDictionary[asyncio.AbstractEventLoop, "AsyncioPort"]
+
+current_task = asyncio.current_task
+get_running_loop = asyncio.get_running_loop
+
+
+def _nothing() -> None:
+    return None
+
+
+class AsyncioPort(Port):
+    """See Port. The loop is referred to weakly: it refers to the port through its reader."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop: Callable[[], Optional[asyncio.AbstractEventLoop]] = weakref.ref(loop)
+        self._fd = self.fd
+        loop.add_reader(self._fd, self.drain)
+
+    def check(self) -> None:
+        if _running() is not self._loop() or self._stopped:
+            raise self._refusal()
+
+    def _refusal(self) -> Exception:
+        if self.forked or self._stopped:
+            return super()._refusal()
+        if _running() is None:
+            return RuntimeError("no event loop is running here: await this in the loop that called connect()")
+        return RuntimeError(
+            "this client belongs to another event loop: use it in the loop that called connect(), "
+            "or connect in this one"
+        )
+
+    async def call(self, function: Callable[..., int], handle: Any, *arguments: Any) -> Optional[Completion]:
+        try:
+            loop = get_running_loop()
+        except RuntimeError:
+            raise self._refusal() from None
+        if loop is not self._loop():
+            raise self._refusal()
+        token = next(self._tokens)
+        waiter: asyncio.Future[Completion] = loop.create_future()
+        self._waiters[token] = waiter
+        # From here an exception may strike anywhere (KeyboardInterrupt): nothing stays behind.
+        try:
+            status = function(handle, self._context, *arguments, token, self._error)
+            if status == OK:
+                completion = await waiter
+            elif status == FULL:
+                del self._waiters[token]
+                return None
+            else:
+                raise self._refused()
+        except BaseException:
+            if self._waiters.pop(token, None) is not None:
+                lib.fluvio_cancel(self._context, token)
+            elif waiter.done() and not waiter.cancelled():
+                # Completed and cancelled in the same turn of the loop.
+                discard(waiter.result())
+            raise
+        if completion[1]:
+            completed(completion)
+        return completion
+
+    async def park(self, pending: Pending) -> None:
+        self.check()
+        loop = get_running_loop()
+        waiter: asyncio.Future[Completion] = loop.create_future()
+        parked = pending.parked
+        parked.append(waiter)
+        try:
+            await waiter
+        finally:
+            parked.remove(waiter)
+
+    async def checkpoint(self) -> None:
+        self.check()
+        await asyncio.sleep(0)
+
+    def pacer(self) -> Pacer:
+        return AsyncioPacer(self)
+
+    def release_from_finalizer(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self.release)
+            except RuntimeError:
+                return  # The loop is closed: the port goes with its last reference.
+
+    def _detach(self) -> None:
+        loop = self._loop()
+        self._loop = _nothing
+        if loop is None:
+            return
+        with _lock:
+            if _ports.get(loop) is self:
+                del _ports[loop]
+        if not loop.is_closed():
+            loop.remove_reader(self._fd)
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self._loop = _nothing
+
+
+class AsyncioPacer(Pacer):
+    """See Pacer. A task can only be cancelled from within itself here: by `Task.cancel` or an anyio scope."""
+
+    __slots__ = ("_port", "_scopes", "_task", "_until")
+
+    def __init__(self, port: AsyncioPort) -> None:
+        self._port = port
+        self._task: Any = None
+        self._scopes: Any = None
+        self._until = 0.0
+
+    def due(self) -> bool:
+        try:
+            task: Any = current_task()
+            if task is not self._task or task._must_cancel or monotonic() >= self._until:
+                return True
+            scopes = self._scopes
+            if scopes is not None:
+                # What anyio.lowlevel.checkpoint_if_cancelled() looks at, without its cost for each record.
+                scope = scopes.cancel_scope
+                while scope is not None:
+                    if scope._cancel_called:
+                        return True
+                    if scope._shield:
+                        return False
+                    scope = scope._parent_scope
+        except (AttributeError, RuntimeError):
+            # Another kind of task, another anyio, no loop: the checkpoint is always right.
+            return True
+        return False
+
+    async def pause(self) -> None:
+        await self._port.checkpoint()
+        self.restart()
+
+    def reset(self) -> None:
+        self._task = None
+
+    def restart(self) -> None:
+        task = self._task = current_task()
+        backend = sys.modules.get("anyio._backends._asyncio")
+        states = getattr(backend, "_task_states", None)
+        self._scopes = None if states is None else states.get(task)
+        self._until = monotonic() + TURN_SECONDS
+
+
+def _running() -> Optional[asyncio.AbstractEventLoop]:
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_ports: Loops = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+_left_to_parent: list[Any] = []
+
+
+def current_asyncio_port() -> AsyncioPort:
+    """The port of the running asyncio loop."""
+    loop = _running()
+    if loop is None:
+        raise RuntimeError(
+            "no event loop is running here: use fluvio_cffi.connect() in asyncio or trio, "
+            "or fluvio_cffi.sync.connect() without one"
+        )
+    with _lock:
+        port = _ports.get(loop)
+    if port is None:
+        port = AsyncioPort(loop)
+        with _lock:
+            _ports[loop] = port
+    return port
+
+
+def _after_fork() -> None:
+    global _ports, _lock
+    # Another thread may have held the lock or been inside the dictionary: start afresh, free nothing.
+    _left_to_parent.append(_ports)
+    _ports = weakref.WeakKeyDictionary()
+    _lock = threading.Lock()
+
+
+_platform.after_fork_in_child(_after_fork)

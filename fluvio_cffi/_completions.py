@@ -1,0 +1,242 @@
+"""Completions of the library, shared by the event-loop ports and the synchronous twin.
+
+A `Completions` owns one queue, one context bound to it, and the waiters of what was started there, by
+token. The rules that everything above rests on:
+
+* A started operation gives exactly one completion, also after a cancel. One whose token is no longer
+  known was abandoned: what it carries is freed here.
+* `drain` never raises: on trio it runs in a system task, where an exception would end the run.
+* No thread of the library enters the interpreter; somebody who is in it drains.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+import weakref
+from typing import Any, Callable, Optional
+
+from . import _platform
+from ._library import (
+    CANCELLED,
+    FULL,
+    NULL,
+    OK,
+    Completion,
+    discard,
+    failure,
+    ffi,
+    lib,
+    take_error,
+)
+from .errors import ClosedError, ForkedError, InternalError
+
+CAPACITY = 512
+_ENTRY = struct.Struct("=QiIQqII")
+_PYPY = sys.implementation.name == "pypy"
+
+if ffi.sizeof("fluvio_completion") != _ENTRY.size:  # pragma: no cover
+    raise ImportError("fluvio_completion has another layout than this package expects")
+
+
+class Pending:
+    """An operation whose completion is kept until somebody asks for it; any number of tasks may wait."""
+
+    __slots__ = ("__weakref__", "completion", "home", "parked")
+
+    def __init__(self) -> None:
+        self.completion: Optional[Completion] = None
+        # Who wakes with it: futures on asyncio, tasks on trio, nobody in the synchronous twin.
+        self.parked: list[Any] = []
+        # Where it was started.
+        self.home: Any = None
+
+    def done(self) -> bool:
+        """Whether the completion is there."""
+        return self.completion is not None
+
+    def set_result(self, completion: Completion) -> None:
+        """Called once, by `drain`."""
+        self.completion = completion
+        for waiter in self.parked:
+            if not waiter.done():
+                waiter.set_result(completion)
+
+    def __del__(self) -> None:
+        completion = self.completion
+        if completion is not None and completion[3]:
+            discard(completion)
+
+
+class Completions:
+    """One completion queue, its context and its waiters."""
+
+    def __init__(self) -> None:
+        self._error = ffi.new("fluvio_error **")
+        queue = lib.fluvio_queue_new(0, self._error)
+        if queue == NULL:
+            raise take_error(self._error[0])
+        self._queue = ffi.gc(queue, lib.fluvio_queue_free)
+        sink = ffi.new("fluvio_sink *")
+        if lib.fluvio_queue_sink(self._queue, sink) != OK:
+            raise InternalError("the completion queue gave no sink")
+        context = lib.fluvio_context_new(sink, self._error)
+        if context == NULL:
+            raise take_error(self._error[0])
+        self._context = ffi.gc(context, lib.fluvio_context_free)
+        self._out = ffi.new("fluvio_completion[]", CAPACITY)
+        self._view = memoryview(ffi.buffer(self._out))
+        self._tokens = itertools.count(1)
+        self._waiters: dict[int, Any] = {}
+        self.forked = False
+        self._stopped = False
+        _everyone[id(self)] = weakref.ref(self, _Forget(id(self)))
+
+    @property
+    def fd(self) -> int:
+        """Readable while completions wait."""
+        return int(lib.fluvio_queue_fd(self._queue))
+
+    def start(self, pending: Pending, function: Callable[..., int], handle: Any, *arguments: Any) -> bool:
+        """Start an operation that nobody waits for yet; False: there was no room and it did not start."""
+        if self._stopped:
+            raise self._refusal()
+        pending.home = self
+        token = next(self._tokens)
+        waiters = self._waiters
+        waiters[token] = pending
+        try:
+            status = function(handle, self._context, *arguments, token, self._error)
+            if status == OK:
+                return True
+            del waiters[token]
+            if status == FULL:
+                return False
+            raise self._refused()
+        except BaseException:
+            # Refused, or interrupted at a moment when it may have been accepted.
+            if waiters.pop(token, None) is not None:
+                lib.fluvio_cancel(self._context, token)
+            raise
+
+    def drain(self) -> None:
+        """Deliver what has completed, in one bounded round. Never raises."""
+        if not self._stopped:
+            self._deliver(lib.fluvio_queue_drain(self._queue, self._out, CAPACITY), self._out, self._view)
+
+    def _deliver(self, count: int, out: Any, view: memoryview) -> None:
+        pop = self._waiters.pop
+        for completion in _unpack(count, out, view):
+            waiter = pop(completion[0], None)
+            try:
+                if waiter is None or waiter.done():
+                    discard(completion)
+                else:
+                    waiter.set_result(completion)
+            except RuntimeError:
+                # The loop was closed with the waiter still in it.
+                discard(completion)
+
+    def _refused(self) -> Exception:
+        """The reason of a call that was not accepted."""
+        return take_error(self._error[0])
+
+    def _refusal(self) -> Exception:
+        """Why nothing can be started here."""
+        if self.forked:
+            return forked()
+        return ClosedError("the client is closed")
+
+    def _shut(self) -> None:
+        """Let everybody go and give the queue back. Late completions are freed by the library."""
+        if self._stopped:
+            return
+        self.drain()
+        self._stopped = True
+        waiters, self._waiters = self._waiters, {}
+        for token, waiter in waiters.items():
+            if not waiter.done():
+                try:
+                    waiter.set_result((token, CANCELLED, 0, 0, -1, 0, 0))
+                except RuntimeError:
+                    continue
+        context, queue = self._context, self._queue
+        self._context = self._queue = None
+        ffi.release(context)
+        ffi.release(queue)
+
+    def _leave_to_parent(self) -> None:
+        """After a fork, in the child: forget everything, touch nothing that the parent uses."""
+        self.forked = True
+        self._stopped = True
+        self._waiters = {}
+
+
+def forked() -> ForkedError:
+    """The error for everything that was made before a fork and is used in the child."""
+    return ForkedError(
+        "this was made before os.fork() and cannot be used in the child: call connect() again there"
+    )
+
+
+def completed(completion: Completion) -> Completion:
+    """The completion if it is a success, else its exception is raised."""
+    if completion[1] != OK:
+        raise failure(completion)
+    return completion
+
+
+if _PYPY:
+
+    def _unpack(count: int, out: Any, view: memoryview) -> list[Completion]:
+        # Plain fields are what its compiler removes; struct is not.
+        entries = []
+        for index in range(count):
+            entry = out[index]
+            entries.append(
+                (
+                    entry.user_data,
+                    entry.status,
+                    entry.kind,
+                    int(ffi.cast("uintptr_t", entry.value)),
+                    entry.offset,
+                    entry.partition,
+                    0,
+                )
+            )
+        return entries
+
+else:
+
+    def _unpack(count: int, out: Any, view: memoryview) -> list[Completion]:
+        # A list, not an iterator over the buffer: a waiter may cause another drain.
+        return list(_ENTRY.iter_unpack(view[: count * _ENTRY.size]))
+
+
+_everyone: dict[int, weakref.ref[Completions]] = {}
+_left_to_parent: list[Completions] = []
+
+
+class _Forget:
+    __slots__ = ("_key",)
+
+    def __init__(self, key: int) -> None:
+        self._key = key
+
+    def __call__(self, reference: object) -> None:
+        if _everyone.get(self._key) is reference:
+            del _everyone[self._key]
+
+
+def _after_fork() -> None:
+    for reference in list(_everyone.values()):
+        completions = reference()
+        if completions is not None:
+            completions._leave_to_parent()
+            # Kept for ever: freeing it here would need locks that a thread of the parent may have held.
+            _left_to_parent.append(completions)
+    _everyone.clear()
+
+
+_platform.after_fork_in_child(_after_fork)

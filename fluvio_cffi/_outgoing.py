@@ -1,0 +1,147 @@
+"""The records of one `send_many`, checked and packed into slices as the library takes them.
+
+A slice is one arena (key, value, key, value, ...) and one array of lengths per column; it is bounded in
+records and in bytes, so that packing one never holds up the event loop.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any, Optional
+
+from . import _arguments
+from ._arguments import BytesLike
+from ._library import NO_KEY, NULL, RECORD_OVERHEAD, ffi
+from ._records import Record
+from .errors import InvalidArgumentError, InvalidTypeError
+
+SLICE_RECORDS = 4096
+SLICE_BYTES = 1 << 20
+_ONLY_BYTES = {bytes}
+_BYTES_OR_NONE = {bytes, type(None)}
+
+
+class Slice:
+    """Records on their way; the library takes them from the front."""
+
+    __slots__ = ("_arena", "_base", "_first", "_keys", "_offset", "_values", "count")
+
+    def __init__(self, keys: Optional[list[Optional[bytes]]], values: list[bytes]) -> None:
+        value_lengths = array("I", map(len, values))
+        if keys is None:
+            key_lengths = None
+            self._arena = b"".join(values)
+        else:
+            key_lengths = array("I", [NO_KEY if key is None else len(key) for key in keys])
+            parts: list[bytes] = [b""] * (2 * len(values))
+            parts[::2] = [key or b"" for key in keys]
+            parts[1::2] = values
+            self._arena = b"".join(parts)
+        self._base = ffi.from_buffer("uint8_t[]", self._arena)
+        self._keys = NULL if key_lengths is None else ffi.from_buffer("uint32_t[]", key_lengths)
+        self._values = ffi.from_buffer("uint32_t[]", value_lengths)
+        self._first = 0
+        self._offset = 0
+        self.count = len(values)
+
+    def arguments(self) -> tuple[Any, int, Any, Any, int]:
+        """Arena, its length, key lengths, value lengths and count of what is left."""
+        first = self._first
+        return (
+            self._base + self._offset,
+            len(self._arena) - self._offset,
+            self._keys if self._keys == NULL else self._keys + first,
+            self._values + first,
+            self.count,
+        )
+
+    def cost(self, limit: int) -> int:
+        """The room that what is left needs, at most `limit`, but enough for the first record."""
+        everything = len(self._arena) - self._offset + RECORD_OVERHEAD * self.count
+        return everything if everything <= limit else max(limit, self._bytes(1) + RECORD_OVERHEAD)
+
+    def advance(self, accepted: int) -> None:
+        """The library has taken `accepted` records."""
+        self._offset = len(self._arena) if accepted == self.count else self._offset + self._bytes(accepted)
+        self._first += accepted
+        self.count -= accepted
+
+    def _bytes(self, count: int) -> int:
+        total = sum(ffi.unpack(self._values + self._first, count))
+        if self._keys != NULL:
+            total += sum(length for length in ffi.unpack(self._keys + self._first, count) if length != NO_KEY)
+        return int(total)
+
+
+class Outgoing:
+    """All records of a call: checked first, slice by slice, then packed, slice by slice."""
+
+    def __init__(self, values: Iterable[Any], keys: Optional[Iterable[Optional[BytesLike]]]) -> None:
+        if isinstance(values, (bytes, bytearray, memoryview, str)):
+            raise InvalidTypeError(
+                f"values must be an iterable of records, not one {type(values).__name__}: use send() for one"
+            )
+        try:
+            self._values: list[Any] = list(values)
+        except TypeError as error:
+            raise InvalidTypeError(f"values must be an iterable of records: {error}") from error
+        self._keys: Optional[list[Any]] = None
+        self._split = False
+        if keys is not None:
+            if isinstance(keys, (bytes, bytearray, memoryview, str)):
+                raise InvalidTypeError(
+                    f"keys must be an iterable with a key (or None) for each value, not {type(keys).__name__}"
+                )
+            self._keys = list(keys)
+            if len(self._keys) != len(self._values):
+                raise InvalidArgumentError(
+                    f"keys must be as many as values: {len(self._keys)} keys for {len(self._values)} values"
+                )
+        elif self._values and isinstance(self._values[0], tuple):
+            self._split = True
+            self._keys = [None] * len(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def check(self, start: int) -> int:
+        """Check a slice from `start` on and make it plain; the start of the next one."""
+        stop = min(start + SLICE_RECORDS, len(self._values))
+        if self._split:
+            self._split_records(start, stop)
+        if not _ONLY_BYTES.issuperset(map(type, self._values[start:stop])):
+            for index in range(start, stop):
+                self._values[index] = _arguments.as_bytes(f"values[{index}]", self._values[index])
+        if self._keys is not None and not _BYTES_OR_NONE.issuperset(map(type, self._keys[start:stop])):
+            for index in range(start, stop):
+                if self._keys[index] is not None:
+                    self._keys[index] = _arguments.as_bytes(f"keys[{index}]", self._keys[index])
+        return stop
+
+    def _split_records(self, start: int, stop: int) -> None:
+        assert self._keys is not None
+        for index in range(start, stop):
+            item = self._values[index]
+            if isinstance(item, Record):
+                self._keys[index], self._values[index] = item.key, item.value
+            elif isinstance(item, tuple) and len(item) == 2:
+                self._keys[index], self._values[index] = item
+            else:
+                raise InvalidTypeError(
+                    f"values[{index}] must be a Record or a pair as values[0] is, not {type(item).__name__}"
+                )
+
+    def pack(self, start: int) -> Slice:
+        """The next slice from `start` on."""
+        values = self._values[start : start + SLICE_RECORDS]
+        keys = None if self._keys is None else self._keys[start : start + SLICE_RECORDS]
+        sizes = map(len, values) if keys is None else (len(v) + len(k or b"") for k, v in zip(keys, values))
+        ends = list(accumulate(sizes))
+        if ends[-1] > SLICE_BYTES:
+            count = max(1, bisect_right(ends, SLICE_BYTES))
+            values = values[:count]
+            keys = None if keys is None else keys[:count]
+        return Slice(keys, values)

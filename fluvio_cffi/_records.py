@@ -1,0 +1,174 @@
+"""Records and batches: what a consumer gives.
+
+A batch is one handle of the library with the response it came in; its columns are read when asked for.
+Values are copied out (`bytes`) unless views are asked for; a view keeps the whole response alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import repeat
+from typing import Any, Literal, NamedTuple, Optional, overload
+
+from ._library import NO_KEY, ffi, lib
+
+__all__ = ["Batch", "Record"]
+
+# How many records are made at once: between them, iteration lets the event loop run.
+TURN_RECORDS = 256
+
+
+class Record(NamedTuple):
+    """One record.
+
+    Attributes:
+        topic: The topic it was read from.
+        partition: The partition.
+        offset: The offset within the partition.
+        key: The key; None if the record has none (an empty key is b"").
+        value: The value.
+        timestamp: Milliseconds since 1970, None if absent.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: Optional[bytes]
+    value: bytes
+    timestamp: Optional[int]
+
+
+_new_record = partial(tuple.__new__, Record)
+
+
+def _nothing(handle: Any, _: Any) -> None:
+    """Destructor of a view's pointer: the handle, bound to it, lives as long as the view."""
+
+
+class Batch:
+    """Records of one partition that arrived together, in order of their offsets.
+
+    Attributes:
+        topic: The topic.
+        partition: The partition.
+        high_watermark: The end of the partition when the batch was sent: offsets below it are committed.
+    """
+
+    __slots__ = ("_data", "_handle", "_start", "_stop", "_view", "high_watermark", "partition", "topic")
+
+    def __init__(self, topic: str, handle: Any, view: Any, start: int, stop: int) -> None:
+        self._handle = handle
+        self._view = view
+        self._data = ffi.buffer(view.data, view.data_len) if view.data_len else b""
+        self._start = start
+        self._stop = stop
+        self.topic = topic
+        self.partition: int = view.partition
+        self.high_watermark: int = view.high_watermark
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __repr__(self) -> str:
+        offsets = ""
+        if len(self):
+            first, last = self._view.offsets[self._start], self._view.offsets[self._stop - 1]
+            offsets = f", offsets {first} to {last}"
+        return f"<Batch topic={self.topic!r} partition={self.partition} of {len(self)} records{offsets}>"
+
+    def _column(self, pointer: Any, start: int, stop: int) -> list[int]:
+        return ffi.unpack(pointer + start, stop - start) if stop > start else []
+
+    def offsets(self) -> list[int]:
+        """The offset of each record."""
+        return self._column(self._view.offsets, self._start, self._stop)
+
+    def timestamps(self) -> list[Optional[int]]:
+        """The timestamp of each record in milliseconds, None where there is none."""
+        return self._timestamps(self._start, self._stop)
+
+    def _timestamps(self, start: int, stop: int) -> list[Optional[int]]:
+        column: list[Optional[int]] = list(self._column(self._view.timestamps, start, stop))
+        if -1 in column:
+            return [None if item == -1 else item for item in column]
+        return column
+
+    @overload
+    def values(self) -> list[bytes]: ...
+    @overload
+    def values(self, *, views: Literal[False]) -> list[bytes]: ...
+    @overload
+    def values(self, *, views: Literal[True]) -> list[memoryview]: ...
+    def values(self, *, views: bool = False) -> Any:
+        """The value of each record; `views=True` gives memoryviews, which keep the whole response alive."""
+        return self._values(self._start, self._stop, self._memory() if views else self._data)
+
+    def _values(self, start: int, stop: int, data: Any) -> list[Any]:
+        starts = self._column(self._view.value_starts, start, stop)
+        ends = self._column(self._view.value_ends, start, stop)
+        return [data[first:last] for first, last in zip(starts, ends)]
+
+    @overload
+    def keys(self) -> list[Optional[bytes]]: ...
+    @overload
+    def keys(self, *, views: Literal[False]) -> list[Optional[bytes]]: ...
+    @overload
+    def keys(self, *, views: Literal[True]) -> list[Optional[memoryview]]: ...
+    def keys(self, *, views: bool = False) -> Any:
+        """The key of each record, None where there is none; see `values` for `views`."""
+        return self._keys(self._start, self._stop, self._memory() if views else self._data)
+
+    def _keys(self, start: int, stop: int, data: Any) -> list[Any]:
+        count = stop - start
+        pointer = self._view.key_starts + start
+        if count and bytes(ffi.buffer(pointer, 4 * count)) == b"\xff" * (4 * count):
+            return [None] * count
+        starts = self._column(self._view.key_starts, start, stop)
+        ends = self._column(self._view.key_ends, start, stop)
+        return [None if first == NO_KEY else data[first:last] for first, last in zip(starts, ends)]
+
+    def _memory(self) -> memoryview:
+        length = self._view.data_len
+        if not length:
+            return memoryview(b"")
+        return memoryview(
+            ffi.buffer(ffi.gc(self._view.data, partial(_nothing, self._handle)), length)
+        ).toreadonly()
+
+    def records(self) -> list[Record]:
+        """All records."""
+        return list(self._some(self._start, self._stop))
+
+    def __iter__(self) -> Iterator[Record]:
+        for start in range(self._start, self._stop, TURN_RECORDS):
+            yield from self._some(start, min(start + TURN_RECORDS, self._stop))
+
+    def _some(self, start: int, stop: int) -> Iterator[Record]:
+        # An iterator in C from here on: no Python code runs for each record.
+        data = self._data
+        return map(
+            _new_record,
+            zip(
+                repeat(self.topic),
+                repeat(self.partition),
+                self._column(self._view.offsets, start, stop),
+                self._keys(start, stop, data),
+                self._values(start, stop, data),
+                self._timestamps(start, stop),
+            ),
+        )
+
+    def _rest(self, start: int) -> Batch:
+        """The records from `start` on."""
+        return Batch(self.topic, self._handle, self._view, start, self._stop)
+
+    def _free(self) -> None:
+        """Give the response back now. Only for a batch that nobody else has seen."""
+        ffi.release(self._handle)
+
+
+def take(topic: str, handle: Any, view: Any) -> Batch:
+    """The batch that `fluvio_consumer_take` just gave."""
+    owned = ffi.gc(handle, lib.fluvio_batch_free, view.data_len)
+    return Batch(topic, owned, view, 0, view.count)

@@ -1,0 +1,217 @@
+"""Starts the development server, `fluvio-devserver`, for first steps and tests.
+
+    async with DevServer() as server:                      # or: with DevServer() as server:
+        async with fluvio_cffi.connect(server.endpoint) as client:
+            ...
+
+It is a process of its own that keeps everything in memory, listens on the loopback interface and ends with
+the program that started it, whatever happens to that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Optional
+
+import anyio
+import anyio.to_thread
+
+from . import _platform
+from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["DevServer"]
+
+READY = "fluvio-devserver ready endpoint="
+
+
+class DevServer:
+    """A development server on a free port; synchronous and asynchronous context manager.
+
+    Args:
+        listen: Address to listen on; port 0 takes a free one.
+        cut_batches: Cut answers in the middle of a batch as the real server does, instead of at its end.
+        platform_version: The version that it claims to be.
+        log: What it writes to stderr: a level, or a filter such as "fluvio_devserver=debug".
+        start_timeout: Seconds until it must be ready.
+        stop_timeout: Seconds until it is killed when it does not end by itself.
+        executable: The program; found through FLUVIO_DEVSERVER, beside the package or on PATH if not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: str = "127.0.0.1:0",
+        cut_batches: bool = False,
+        platform_version: Optional[str] = None,
+        log: Optional[str] = None,
+        start_timeout: float = 20.0,
+        stop_timeout: float = 10.0,
+        executable: Optional[str] = None,
+    ) -> None:
+        self._arguments = ["--listen", listen, "--exit-with-parent"]
+        if cut_batches:
+            self._arguments.append("--cut-batches")
+        if platform_version is not None:
+            self._arguments += ["--platform-version", platform_version]
+        if log is not None:
+            self._arguments += ["--log", log]
+        self._executable = executable
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._endpoint: Optional[str] = None
+
+    def __repr__(self) -> str:
+        return f"<DevServer {self._endpoint or 'not running'}>"
+
+    @property
+    def endpoint(self) -> str:
+        """Its "host:port"."""
+        if self._endpoint is None:
+            raise FluvioError("the development server is not running")
+        return self._endpoint
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        if self._process is None:
+            raise FluvioError("the development server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        if self._process is not None:
+            raise FluvioError(f"the development server is already running at {self._endpoint}")
+        command = [self._executable or find_executable(), *self._arguments]
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise FluvioError(f"{command[0]} cannot be started: {error}") from error
+        try:
+            self._endpoint = self._read_ready_line()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _read_ready_line(self) -> str:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        deadline = monotonic() + self._start_timeout
+        received = b""
+        while not received.endswith(b"\n"):
+            left = deadline - monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise FluvioTimeoutError(
+                    f"the development server was not ready within {self._start_timeout:g} s"
+                )
+            piece = os.read(descriptor, 4096)
+            if not piece:
+                status = process.wait()
+                raise FluvioError(f"the development server ended with status {status} before it was ready")
+            received += piece
+        line = received.decode("utf-8", "replace").strip()
+        if not line.startswith(READY):
+            raise FluvioError(f"the development server said {line!r} instead of {READY!r}")
+        return line[len(READY) :]
+
+    def close_connections(self) -> None:
+        """Close all connections of clients, as a network failure would; new ones are accepted."""
+        os.kill(self.pid, signal.SIGUSR1)
+
+    def stop(self) -> None:
+        """Stop it and wait for its end. Doing it again does nothing.
+
+        Raises:
+            FluvioError: It did not end by itself, or not with status 0.
+        """
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            status = process.wait(self._stop_timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise FluvioTimeoutError(
+                f"the development server did not end within {self._stop_timeout:g} s and was killed"
+            ) from None
+        self._forget(process)
+        if status != 0:
+            raise FluvioError(f"the development server ended with status {status}")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        process = self._process
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        self._forget(process)
+
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdout is not None:
+            process.stdout.close()
+        self._process = None
+        self._endpoint = None
+
+    def __enter__(self) -> DevServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> DevServer:
+        try:
+            await anyio.to_thread.run_sync(self.start)
+        except BaseException:
+            # Cancelled: the thread went on to the end, so there may be a process.
+            self.kill()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+
+def find_executable() -> str:
+    """The `fluvio-devserver` program: named by FLUVIO_DEVSERVER, beside the package, or on PATH."""
+    named = os.environ.get("FLUVIO_DEVSERVER")
+    if named:
+        if not os.access(named, os.X_OK):
+            raise InvalidArgumentError(f"FLUVIO_DEVSERVER names {named!r}, which cannot be executed")
+        return named
+    package = Path(__file__).resolve().parent
+    places: list[Path] = [package / "bin" / _platform.SERVER_NAME, package / _platform.SERVER_NAME]
+    for place in places:
+        if os.access(place, os.X_OK):
+            return str(place)
+    found = shutil.which(_platform.SERVER_NAME)
+    if found is None:
+        raise FluvioError(
+            f"{_platform.SERVER_NAME} was not found: install a wheel, run `make build` in the source tree, "
+            "or name it with FLUVIO_DEVSERVER"
+        )
+    return found
