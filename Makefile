@@ -20,6 +20,8 @@ demo: build ## build everything, then stream real earthquake data through it
 	$(VENV)/python examples/python/earthquakes.py $(ARGS)
 
 build: environments ## compile the release and make it importable in .venv
+	@# The build hook would do the same, in silence: here one sees the progress.
+	cargo build --release --locked --package fluvio-cffi-capi --package fluvio-devserver
 	$(VENV)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 environments: ## make or refresh .venv
