@@ -29,7 +29,7 @@ def configuration(endpoint: str) -> Any:
 
 
 def create(endpoint: str, topic: str, partitions: str) -> None:
-    spec = fluvio.TopicSpec.new(partitions=int(partitions))
+    spec = fluvio.TopicSpec.create().with_partitions(int(partitions))
     fluvio.FluvioAdmin.connect_with_config(configuration(endpoint)).create_topic(topic, spec.build())
 
 
