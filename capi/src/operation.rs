@@ -271,3 +271,7 @@ impl Hasher for UserDataHasher {
         self.0 = mixed ^ (mixed >> 32);
     }
 }
+
+#[cfg(test)]
+#[path = "operation_tests.rs"]
+mod tests;
