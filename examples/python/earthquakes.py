@@ -54,9 +54,13 @@ class Event:
     region: str
     place: str
     magnitude: float
-    depth: float
     moment: datetime
     value: bytes
+
+    @property
+    def site(self) -> str:
+        """The place without its region, which has a column of its own."""
+        return self.place.rsplit(", ", 1)[0]
 
     @property
     def key(self) -> bytes:
@@ -67,13 +71,12 @@ class Event:
     def parse(cls, line: bytes) -> Event:
         """Reads one line; the region is what follows the last comma of the place."""
         fields = json.loads(line)
-        region = fields["place"].rsplit(", ", 1)[-1]
+        region: str = fields["place"].rsplit(", ", 1)[-1]
         return cls(
             identity=fields["id"],
             region=ABBREVIATIONS.get(region, region),
             place=fields["place"],
             magnitude=fields["magnitude"],
-            depth=fields["depth"],
             moment=datetime.fromtimestamp(fields["time"] / 1000, timezone.utc),
             value=line,
         )
@@ -211,18 +214,18 @@ def print_strongest(console: Console, reader: Reader, rows: int) -> None:
         strongest.setdefault(event.region, event)
     title = f"Strongest event per region, {rows} of {len(strongest)} regions (USGS, 31 Jan - 7 Feb 2018)"
     table = Table(title=title, title_justify="left")
-    for heading in ("region", "magnitude", "place", "depth km", "time (UTC)", "events"):
-        table.add_column(
-            heading, justify="right" if heading in ("magnitude", "depth km", "events") else "left"
-        )
+    # In a narrow terminal only the place is broken into lines.
+    table.add_column("region", no_wrap=True)
+    table.add_column("M", justify="right", no_wrap=True)
+    table.add_column("place")
+    table.add_column("time (UTC)", no_wrap=True)
+    table.add_column("events", justify="right", no_wrap=True)
     for region, event in itertools.islice(strongest.items(), rows):
-        moment = f"{event.moment:%d %b %H:%M}"
         cells = (
             region,
             f"{event.magnitude:.1f}",
-            event.place,
-            f"{event.depth:.0f}",
-            moment,
+            event.site,
+            f"{event.moment:%d %b %H:%M}",
             str(counts[region]),
         )
         table.add_row(*cells)
@@ -272,7 +275,7 @@ def run(console: Console, endpoint: str, events: list[Event], total: int) -> int
             f"{sum(map(len, job.acknowledged)):,} of {total:,} records have an offset of their own"
         )
     for problem in problems:
-        console.print(f"[red]{problem}")
+        console.print(f"[red]{problem}", soft_wrap=True)
     if problems:
         return 1
     speeds = [f"{reader.name} read them in {reader.seconds:.2f} s" for reader in readers]
