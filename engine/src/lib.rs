@@ -17,6 +17,8 @@ mod error;
 mod metadata;
 pub mod producer;
 mod protocol;
+#[cfg(test)]
+mod recorded_tests;
 mod transport;
 mod watch;
 

@@ -69,12 +69,11 @@ async fn every_start_is_resolved() {
         let consumer = client.consumer(&name, options(&format!(r#"{{"start": {start}}}"#))).await.unwrap();
         assert_eq!(receive(&consumer, 10 - first).await[0].1, first as i64, "{start}");
     }
-    let mut end = 10;
-    for start in [r#"{"beginning": 99}"#, r#"{"end": 0}"#, r#"{"offset": 12}"#] {
+    let live = [r#"{"beginning": 99}"#, r#"{"end": 0}"#, r#"{"offset": 12}"#];
+    for (end, start) in (10..).zip(live) {
         let consumer = client.consumer(&name, options(&format!(r#"{{"start": {start}}}"#))).await.unwrap();
         assert_eq!(send(&producer, None, b"live").await.unwrap().offset, end);
         assert_eq!(receive(&consumer, 1).await[0].1, end, "{start}");
-        end += 1;
     }
     let error = client.consumer(&name, options(r#"{"start": {"offset": 99}}"#)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OffsetEvicted);

@@ -48,8 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_stay_where_they_are() {
-        // Computed with the platform's own partitioner.
+    fn a_key_has_one_place() {
         let partitions = partitions(3);
         let partitioner = Partitioner::default();
         let first: Vec<usize> = (0..9u8).map(|key| partitioner.choose(Some(&[key]), &partitions)).collect();

@@ -418,7 +418,7 @@ impl Drop for StreamFrames {
 }
 
 /// Decodes an answer. The platform's decoders are not written for hostile bytes: a panic in one is an error here.
-fn decode_body<T: Decoder>(body: &mut Bytes, version: i16) -> std::result::Result<T, String> {
+pub(crate) fn decode_body<T: Decoder>(body: &mut Bytes, version: i16) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(|| T::decode_from(body, version))) {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("an answer cannot be decoded: {error}")),

@@ -9,6 +9,8 @@ mod pool;
 mod tcp;
 
 pub(crate) use chunks::Chunks;
+#[cfg(test)]
+pub(crate) use connection::decode_body;
 pub(crate) use connection::{Connection, Reply, Settings, StreamFrames};
 pub(crate) use pool::Pool;
 pub(crate) use tcp::dial;
