@@ -279,7 +279,9 @@ def run(console: Console, endpoint: str, events: list[Event], total: int) -> int
     if problems:
         return 1
     speeds = [f"{reader.name} read them in {reader.seconds:.2f} s" for reader in readers]
-    console.print(f"{total:,} records acknowledged in {job.seconds:.2f} s; {', '.join(speeds)}")
+    console.print(
+        f"{total:,} records acknowledged in {job.seconds:.2f} s; {', '.join(speeds)}", soft_wrap=True
+    )
     console.print(
         "[green]Nothing is missing: every acknowledged record arrived once, in order, at both readers."
     )
