@@ -1,0 +1,191 @@
+"""Fixtures: one test body for all backends, one development server for a session.
+
+A test fails if something in fluvio_cffi blocks the event loop, and if it leaves an object of the library
+behind (where the library was built to count them). FLUVIO_TEST_ENDPOINT names a cluster to use instead of
+the development server; FLUVIO_TEST_RACES says how often each race is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import fluvio_cffi
+from fluvio_cffi import Client
+from fluvio_cffi.devserver import DevServer
+
+PYPY = sys.implementation.name == "pypy"
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+BACKENDS = [pytest.param(("asyncio", {}), id="asyncio")]
+if sys.version_info >= (3, 12):
+    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": eager_loop}), id="asyncio+eager"))
+if not PYPY:
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"))
+BACKENDS.append(pytest.param(("trio", {}), id="trio"))
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def races() -> int:
+    """How often a race is run."""
+    return int(os.environ.get("FLUVIO_TEST_RACES", "1000"))
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    named = os.environ.get("FLUVIO_TEST_ENDPOINT")
+    if named:
+        yield named
+        return
+    with DevServer(cut_batches=True) as server:
+        yield server.endpoint
+
+
+@pytest.fixture
+async def client(anyio_backend: Any, endpoint: str) -> AsyncIterator[Client]:
+    async with fluvio_cffi.connect(endpoint) as client:
+        yield client
+
+
+def new_name() -> str:
+    return f"test-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture
+def name() -> str:
+    """A topic name that nobody has used."""
+    return new_name()
+
+
+@pytest.fixture
+async def topic(client: Client, name: str) -> str:
+    """A topic with one partition."""
+    await client.admin.topics.create(name)
+    return name
+
+
+# --- Nothing may be left behind -----------------------------------------------------------------------
+
+
+def _counter() -> Optional[Callable[[], int]]:
+    path = os.environ.get("FLUVIO_CFFI_LIBRARY")
+    if path is None:
+        return None
+    try:
+        function: Any = ctypes.CDLL(path).fluvio_live_objects
+    except (AttributeError, OSError):
+        return None
+    function.restype = ctypes.c_size_t
+    function.argtypes = []
+    return function  # type: ignore[no-any-return]
+
+
+LIVE_OBJECTS = _counter()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    if LIVE_OBJECTS is None:
+        return
+    # What was cancelled at the end of the test is freed by the library's threads a moment later.
+    deadline = time.monotonic() + 10
+    while True:
+        gc.collect()
+        count = LIVE_OBJECTS()
+        if count == 0:
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"{count} objects of the library are left")
+        time.sleep(0.01)
+
+
+# --- Nothing may block the event loop -----------------------------------------------------------------
+
+# What runs in the thread that calls it, by design.
+BLOCKING = ("_sync", "_threads.py", "devserver.py")
+PACKAGE = os.path.dirname(os.path.abspath(fluvio_cffi.__file__)) + os.sep
+
+
+class BlockDetector(threading.Thread):
+    """Looks at the main thread every 50 ms: it must not stay at one place within the package."""
+
+    INTERVAL = 0.05
+    LIMIT = 6
+
+    def __init__(self) -> None:
+        super().__init__(name="block detector", daemon=True)
+        self._main = threading.main_thread().ident
+        self.found: list[str] = []
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        last: Any = None
+        count = 0
+        while not self._ended.wait(self.INTERVAL):
+            assert self._main is not None
+            frame = sys._current_frames().get(self._main)
+            place = None
+            if frame is not None:
+                path = frame.f_code.co_filename
+                if path.startswith(PACKAGE) and not any(part in path for part in BLOCKING):
+                    place = (id(frame), path, frame.f_lineno, frame.f_lasti)
+            del frame
+            count = count + 1 if place is not None and place == last else 0
+            last = place
+            if count == self.LIMIT and place is not None:
+                self.found.append(f"{place[1]}:{place[2]}")
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+@pytest.fixture(scope="session")
+def block_detector() -> Iterator[BlockDetector]:
+    detector = BlockDetector()
+    detector.start()
+    yield detector
+    detector.end()
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(block_detector: BlockDetector) -> Iterator[None]:
+    block_detector.found.clear()
+    with ExitStack() as stack:
+        if not PYPY:
+            blockbuster = pytest.importorskip("blockbuster")
+            stack.enter_context(
+                blockbuster.blockbuster_ctx(
+                    "fluvio_cffi", excluded_modules=["fluvio_cffi._sync", "fluvio_cffi.devserver"]
+                )
+            )
+        yield
+    assert not block_detector.found, f"the event loop was blocked at {block_detector.found}"

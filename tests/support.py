@@ -1,0 +1,73 @@
+"""What several test files need: waiting for conditions, running programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import anyio
+
+from fluvio_cffi import Consumer, Record
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT = 30.0
+
+
+async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+    """Wait until a condition holds."""
+    with anyio.fail_after(timeout):
+        while not condition():
+            await anyio.sleep(0.005)
+
+
+def eventually_sync(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+async def take(consumer: Consumer, count: int) -> list[Record]:
+    """The next `count` records."""
+    records: list[Record] = []
+    with anyio.fail_after(TIMEOUT):
+        while len(records) < count:
+            records.append(await consumer.receive())
+    return records
+
+
+def environment() -> dict[str, str]:
+    """For a Python program in a child process: the package of this tree, warnings as errors."""
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return variables
+
+
+def start_program(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run_program(source: str, *arguments: str, timeout: float = 60) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a program."""
+    process = start_program(source, *arguments)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the program hung: {out}\n{err}") from None
+    return process.returncode, out, err
+
+
