@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::builder::{BatchBuilder, EMPTY_LEN, max_record_len};
 
+use super::core::{Core, record_room};
 use super::outcome::Waiters;
-use super::{Core, record_room};
 use crate::error::Error;
 
 /// One partition of the topic.

@@ -6,6 +6,7 @@
 mod chunks;
 mod connection;
 mod pool;
+mod shared;
 mod tcp;
 
 pub(crate) use chunks::Chunks;
