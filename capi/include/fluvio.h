@@ -633,7 +633,8 @@ const char *fluvio_client_platform_version(const struct fluvio_client *client);
 const char *fluvio_client_endpoint(const struct fluvio_client *client);
 
 /**
- * Closes the connections of a client. Its producers and consumers end with CLOSED; later calls get CLOSED.
+ * Closes a client with its producers (what they accepted is sent first, within `close_timeout_ms`) and consumers. Later
+ * calls that use it get CLOSED.
  *
  * Parameters: `client` stays valid and is still to be freed.
  * Ownership: nothing changes hands.
@@ -667,8 +668,8 @@ void fluvio_client_free(struct fluvio_client *client);
  * Ownership: the document is copied.
  * Completion: NONE, once the server has answered.
  * Threads: any.
- * Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
- *   CONNECTION, CLOSED.
+ * Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
+ *   CONNECTION.
  * Cancellation: the outcome is unknown, the object may have been created.
  */
 enum fluvio_status fluvio_admin_create(struct fluvio_client *client,
@@ -686,8 +687,8 @@ enum fluvio_status fluvio_admin_create(struct fluvio_client *client,
  * Ownership: the name is copied.
  * Completion: NONE, once the server has answered.
  * Threads: any.
- * Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
- *   CONNECTION, CLOSED.
+ * Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
+ *   CONNECTION.
  * Cancellation: the outcome is unknown, the object may have been deleted.
  */
 enum fluvio_status fluvio_admin_delete(struct fluvio_client *client,
@@ -709,7 +710,7 @@ enum fluvio_status fluvio_admin_delete(struct fluvio_client *client,
  *   `replication`, `compression`, `retention_ms`, `segment_bytes`, `max_partition_bytes` (each may be null), `system`,
  *   `status`, `reason`.
  * Threads: any.
- * Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION, CLOSED.
+ * Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION.
  * Cancellation: nothing has happened.
  */
 enum fluvio_status fluvio_admin_list(struct fluvio_client *client,
@@ -832,8 +833,8 @@ enum fluvio_status fluvio_producer_send(struct fluvio_producer *producer,
  * Completion: if OK, DELIVERIES for the accepted records, with status OK even if some of them failed; freed with
  *   `fluvio_deliveries_free`. FULL: nothing was copied, no completion.
  * Threads: any.
- * Errors: of the call: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE (the first record), CLOSED, DUPLICATE,
- *   FORKED.
+ * Errors: of the call, with nothing accepted: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE (with the detail
+ *   {"record": index}), CLOSED, DUPLICATE, FORKED.
  * Cancellation: the completion comes as CANCELLED, and the records are still sent.
  */
 enum fluvio_status fluvio_producer_send_many(struct fluvio_producer *producer,

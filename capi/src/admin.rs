@@ -39,8 +39,8 @@ fn check_object(object: u32) -> Result<(), Failure> {
 /// Ownership: the document is copied.
 /// Completion: NONE, once the server has answered.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
-///   CONNECTION, CLOSED.
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
+///   CONNECTION.
 /// Cancellation: the outcome is unknown, the object may have been created.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_create(
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn fluvio_admin_create(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.client.admin();
+            let admin = handle::get(client)?.open()?.admin();
             check_object(object)?;
             let topic = CreateTopic::from_json(arguments::name("document", document, document_len)?)?;
             handle::get(context)?.start(user_data, None, async move {
@@ -73,8 +73,8 @@ pub unsafe extern "C" fn fluvio_admin_create(
 /// Ownership: the name is copied.
 /// Completion: NONE, once the server has answered.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
-///   CONNECTION, CLOSED.
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
+///   CONNECTION.
 /// Cancellation: the outcome is unknown, the object may have been deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_delete(
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn fluvio_admin_delete(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.client.admin();
+            let admin = handle::get(client)?.open()?.admin();
             check_object(object)?;
             let name = arguments::name("name", name, name_len)?.to_owned();
             handle::get(context)?.start(user_data, None, async move {
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn fluvio_admin_delete(
 ///   `replication`, `compression`, `retention_ms`, `segment_bytes`, `max_partition_bytes` (each may be null), `system`,
 ///   `status`, `reason`.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION, CLOSED.
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION.
 /// Cancellation: nothing has happened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_list(
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn fluvio_admin_list(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.client.admin();
+            let admin = handle::get(client)?.open()?.admin();
             check_object(object)?;
             let options = ListTopics::from_json(arguments::text("options", options, options_len)?)?;
             handle::get(context)?.start(user_data, None, async move {

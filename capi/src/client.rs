@@ -1,15 +1,17 @@
 //! The client: a connection to a cluster.
 
 use std::ffi::{CString, c_char};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{Client, ClientOptions};
 
+use crate::arguments;
 use crate::boundary::{boundary, boundary_or};
 use crate::completion::{Outcome, fluvio_status};
 use crate::context::fluvio_context;
-use crate::error::{c_text, fluvio_error};
+use crate::error::{Failure, c_text, fluvio_error, fluvio_error_kind};
 use crate::handle::{self, Opaque};
-use crate::{arguments, error};
+use crate::operation::WhenCancelled;
 
 /// A connection to a cluster. Thread-safe; belongs to no context.
 pub struct fluvio_client {
@@ -23,7 +25,8 @@ impl Opaque for fluvio_client {
 
 /// What is behind a `fluvio_client`.
 pub struct ClientHandle {
-    pub(crate) client: Client,
+    client: Client,
+    closed: AtomicBool,
     endpoint: CString,
     platform_version: CString,
 }
@@ -32,7 +35,15 @@ impl ClientHandle {
     fn new(client: Client) -> Self {
         let endpoint = c_text(client.endpoint().to_owned());
         let platform_version = c_text(client.platform_version().to_string());
-        ClientHandle { client, endpoint, platform_version }
+        ClientHandle { client, closed: AtomicBool::new(false), endpoint, platform_version }
+    }
+
+    /// The client, unless it was closed.
+    pub(crate) fn open(&self) -> Result<&Client, Failure> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Failure::new(fluvio_error_kind::Closed, "the client is closed"));
+        }
+        Ok(&self.client)
     }
 }
 
@@ -94,7 +105,8 @@ pub unsafe extern "C" fn fluvio_client_endpoint(client: *const fluvio_client) ->
     })
 }
 
-/// Closes the connections of a client. Its producers and consumers end with CLOSED; later calls get CLOSED.
+/// Closes a client with its producers (what they accepted is sent first, within `close_timeout_ms`) and consumers. Later
+/// calls that use it get CLOSED.
 ///
 /// Parameters: `client` stays valid and is still to be freed.
 /// Ownership: nothing changes hands.
@@ -112,11 +124,13 @@ pub unsafe extern "C" fn fluvio_client_close(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let client = handle::get(client)?.client.clone();
-            handle::get(context)?.start_in_order(user_data, async move {
+            let handle = handle::get(client)?;
+            let client = handle.client.clone();
+            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
                 client.close().await;
-                Ok::<_, error::Failure>(Outcome::done())
+                Ok::<_, Failure>(Outcome::done())
             })?;
+            handle.closed.store(true, Ordering::Release);
             Ok(fluvio_status::Ok)
         })
     }

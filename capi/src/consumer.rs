@@ -4,6 +4,7 @@ use std::ffi::c_char;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use engine::ErrorKind;
 use engine::consumer::{Consumer, ConsumerOptions, Taken};
 
 use crate::batch::{fluvio_batch, fluvio_batch_view, view_of};
@@ -13,7 +14,7 @@ use crate::completion::{Outcome, fluvio_status};
 use crate::context::fluvio_context;
 use crate::error::{Failure, fluvio_error, fluvio_error_kind};
 use crate::handle::{self, Opaque};
-use crate::operation::Claim;
+use crate::operation::{Claim, WhenCancelled};
 use crate::{arguments, error};
 
 /// Reads a topic. It has one waiter and one taker at a time; belongs to no context.
@@ -59,7 +60,7 @@ pub unsafe extern "C" fn fluvio_consumer_open(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let client = handle::get(client)?.client.clone();
+            let client = handle::get(client)?.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
             let options = ConsumerOptions::from_json(arguments::text("options", options, options_len)?)?;
             handle::get(context)?.start(user_data, None, async move {
@@ -138,7 +139,12 @@ pub unsafe extern "C" fn fluvio_consumer_take(
                 return Err(busy("take"));
             }
             let _taking = Taking(&handle.taking);
-            match handle.consumer.take()? {
+            let taken = match handle.consumer.take() {
+                // To those who take, the end of a closed consumer is an end like others.
+                Err(error) if error.kind() == ErrorKind::Closed => Taken::End,
+                result => result?,
+            };
+            match taken {
                 Taken::Batch(taken) => {
                     if !view.is_null() {
                         // The columns stay where they are when the batch moves into its handle.
@@ -181,7 +187,7 @@ pub unsafe extern "C" fn fluvio_consumer_close(
     unsafe {
         boundary(error, || {
             let consumer = Arc::clone(&handle::get(consumer)?.consumer);
-            handle::get(context)?.start_in_order(user_data, async move {
+            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
                 consumer.close().await;
                 Ok::<_, error::Failure>(Outcome::done())
             })?;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -53,6 +53,15 @@ enum Stop {
     Ticket,
     /// It was already.
     Requested,
+}
+
+/// What becomes of an operation's work when it is cancelled.
+#[derive(Clone, Copy)]
+pub(crate) enum WhenCancelled {
+    /// It is dropped.
+    Drop,
+    /// It goes on, and nobody hears of its end: half closed helps nobody.
+    GoOn,
 }
 
 /// A flag that an operation holds while it is pending: free again when it is cancelled or about to complete, so that the
@@ -103,7 +112,12 @@ impl Operations {
 
     /// Like `start`, but `work` begins during this call: operations that queue up in the engine do so in call order, and
     /// one that changes a state has changed it when the call returns. Its completion still comes from the runtime.
-    pub(crate) fn start_in_order<F>(self: &Arc<Self>, user_data: u64, work: F) -> Result<(), Failure>
+    pub(crate) fn start_in_order<F>(
+        self: &Arc<Self>,
+        user_data: u64,
+        when_cancelled: WhenCancelled,
+        work: F,
+    ) -> Result<(), Failure>
     where
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
@@ -116,7 +130,10 @@ impl Operations {
         };
         match first {
             Poll::Ready(result) => drop(self.runtime.spawn(async move { ticket.finish(outcome(result)) })),
-            Poll::Pending => drop(self.runtime.spawn(run(ticket, stopped, work))),
+            Poll::Pending => match when_cancelled {
+                WhenCancelled::Drop => drop(self.runtime.spawn(run(ticket, stopped, work))),
+                WhenCancelled::GoOn => drop(self.runtime.spawn(run_to_the_end(ticket, stopped, work))),
+            },
         }
         Ok(())
     }
@@ -240,6 +257,24 @@ async fn run(ticket: Ticket, stopped: oneshot::Receiver<()>, work: impl Future<O
         }
     };
     ticket.finish(outcome);
+}
+
+async fn run_to_the_end<F>(ticket: Ticket, mut stopped: oneshot::Receiver<()>, mut work: Pin<Box<F>>)
+where
+    F: Future<Output = Caught> + Send + 'static,
+{
+    let result = tokio::select! {
+        biased;
+        _ = &mut stopped => None,
+        result = &mut work => Some(result),
+    };
+    match result {
+        Some(result) => ticket.finish(outcome(result)),
+        None => {
+            ticket.finish(Outcome::cancelled());
+            drop(work.await);
+        }
+    }
 }
 
 fn outcome(result: Caught) -> Outcome {

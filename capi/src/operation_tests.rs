@@ -19,8 +19,8 @@ const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 enum Event {
-    /// user_data, status, value kind, error kind
-    Completed(u64, i32, u32, Option<fluvio_error_kind>, ThreadId),
+    /// user_data, status, error kind, thread
+    Completed(u64, i32, Option<fluvio_error_kind>, ThreadId),
     Released,
 }
 
@@ -32,13 +32,7 @@ unsafe extern "C" fn complete(context: *mut c_void, completion: *const fluvio_co
         let error = (completion.kind == fluvio_value_kind::Error as u32)
             .then(|| fluvio_error_get_kind(completion.value.cast::<fluvio_error>()));
         fluvio_value_free(completion.kind, completion.value);
-        let event = Event::Completed(
-            completion.user_data,
-            completion.status,
-            completion.kind,
-            error,
-            thread::current().id(),
-        );
+        let event = Event::Completed(completion.user_data, completion.status, error, thread::current().id());
         drop(sender.send(event));
     }
 }
@@ -70,7 +64,7 @@ impl Recorder {
 
     fn next(&self) -> (u64, i32, Option<fluvio_error_kind>) {
         match self.events.recv_timeout(LONG).expect("a completion") {
-            Event::Completed(user_data, status, _, error, on) => {
+            Event::Completed(user_data, status, error, on) => {
                 assert_ne!(on, thread::current().id(), "on the caller's thread");
                 (user_data, status, error)
             }
@@ -113,7 +107,7 @@ fn results_errors_and_panics_complete() {
     for in_order in [false, true] {
         let start = |user_data, work: Work| match in_order {
             false => operations.start(user_data, None, ready(work)),
-            true => operations.start_in_order(user_data, ready(work)),
+            true => operations.start_in_order(user_data, WhenCancelled::Drop, ready(work)),
         };
         start(1, Ok(Outcome::done())).unwrap();
         recorder.expect(1, fluvio_status::Ok);
@@ -122,13 +116,13 @@ fn results_errors_and_panics_complete() {
         let panics = async { panic!("on purpose") };
         match in_order {
             false => operations.start(3, None, panics).unwrap(),
-            true => operations.start_in_order(3, panics).unwrap(),
+            true => operations.start_in_order(3, WhenCancelled::Drop, panics).unwrap(),
         }
         assert_eq!(recorder.next(), (3, fluvio_status::Error as i32, Some(fluvio_error_kind::Panic)));
     }
     // A panic after the first poll, too.
     operations
-        .start_in_order(4, async {
+        .start_in_order(4, WhenCancelled::Drop, async {
             tokio::task::yield_now().await;
             panic!("on purpose")
         })
@@ -144,7 +138,7 @@ fn a_pending_user_data_is_refused_and_a_completed_one_is_free() {
     operations.start(7, None, pending::<Work>()).unwrap();
     for refused in [
         operations.start(7, None, ready(Ok(Outcome::done()))),
-        operations.start_in_order(7, ready(Ok(Outcome::done()))),
+        operations.start_in_order(7, WhenCancelled::Drop, ready(Ok(Outcome::done()))),
         operations.ticket(7).map(|_| unreachable!()),
     ] {
         assert!(format!("{:?}", refused.unwrap_err()).contains("Duplicate"));
@@ -224,7 +218,7 @@ fn work_started_in_order_has_begun_when_the_call_returns() {
         let begun = Arc::clone(&order);
         recorder
             .operations
-            .start_in_order(number, async move {
+            .start_in_order(number, WhenCancelled::Drop, async move {
                 begun.lock().unwrap().push(number);
                 tokio::task::yield_now().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -298,4 +292,24 @@ fn a_cancel_race_completes_exactly_once() {
     }
     assert!(recorder.rest().is_empty());
     eprintln!("{cancelled} of {} were cancelled", ROUNDS * 2);
+}
+
+#[test]
+fn work_that_must_end_goes_on_after_a_cancel() {
+    let recorder = Recorder::new();
+    for (when_cancelled, goes_on) in [(WhenCancelled::GoOn, true), (WhenCancelled::Drop, false)] {
+        let (go, gone) = oneshot::channel::<()>();
+        let (end, ended) = mpsc::channel::<()>();
+        let work = async move {
+            let _ = gone.await;
+            let _ = end.send(());
+            Ok(Outcome::value::<fluvio_document>(c"late".to_owned()))
+        };
+        recorder.operations.start_in_order(1, when_cancelled, work).unwrap();
+        recorder.operations.cancel(1);
+        recorder.expect(1, fluvio_status::Cancelled);
+        assert_eq!(go.send(()).is_ok(), goes_on);
+        assert_eq!(ended.recv_timeout(LONG).is_ok(), goes_on);
+    }
+    assert!(recorder.rest().is_empty());
 }

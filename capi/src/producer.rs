@@ -14,7 +14,7 @@ use crate::context::fluvio_context;
 use crate::deliveries::{DeliveriesHandle, fluvio_deliveries};
 use crate::error::{Failure, fluvio_error};
 use crate::handle::{self, Opaque};
-use crate::operation::Ticket;
+use crate::operation::{Ticket, WhenCancelled};
 use crate::room::fluvio_room;
 
 /// Room that is charged per record besides the bytes of its key and value.
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn fluvio_producer_open(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let client = handle::get(client)?.client.clone();
+            let client = handle::get(client)?.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
             let options = ProducerOptions::from_json(arguments::text("options", options, options_len)?)?;
             handle::get(context)?.start(user_data, None, async move {
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn fluvio_producer_reserve(
                     "bytes is {bytes}, the producer's buffer has {buffer}"
                 )));
             }
-            handle::get(context)?.start_in_order(user_data, async move {
+            handle::get(context)?.start_in_order(user_data, WhenCancelled::Drop, async move {
                 Ok(Outcome::value::<fluvio_room>(Some(producer.reserve(bytes).await?)))
             })?;
             Ok(fluvio_status::Ok)
@@ -230,8 +230,8 @@ fn refuse(refused: &mut Option<Failure>, failure: Failure) -> engine::Error {
 /// Completion: if OK, DELIVERIES for the accepted records, with status OK even if some of them failed; freed with
 ///   `fluvio_deliveries_free`. FULL: nothing was copied, no completion.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE (the first record), CLOSED, DUPLICATE,
-///   FORKED.
+/// Errors: of the call, with nothing accepted: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE (with the detail
+///   {"record": index}), CLOSED, DUPLICATE, FORKED.
 /// Cancellation: the completion comes as CANCELLED, and the records are still sent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_producer_send_many(
@@ -260,7 +260,9 @@ pub unsafe extern "C" fn fluvio_producer_send_many(
                 true => None,
                 false => Some(arguments::slice("key_lengths", key_lengths, count)?),
             };
-            check_lengths(arena, key_lengths, value_lengths)?;
+            if value_lengths.is_empty() {
+                return Err(Failure::invalid("count is 0: give at least one record"));
+            }
             let partition = arguments::partition(partition)?;
             let records = Many { arena, key_lengths, value_lengths };
             let mut refused = None;
@@ -284,28 +286,6 @@ pub unsafe extern "C" fn fluvio_producer_send_many(
     }
 }
 
-fn check_lengths(arena: &[u8], key_lengths: Option<&[u32]>, value_lengths: &[u32]) -> Result<(), Failure> {
-    if value_lengths.is_empty() {
-        return Err(Failure::invalid("count is 0: give at least one record"));
-    }
-    // At most 2^61 entries of less than 2^32 each would overflow, but not in memory that exists.
-    let values = value_lengths.iter().map(|&length| u64::from(length)).sum::<u64>();
-    let keys = key_lengths
-        .unwrap_or_default()
-        .iter()
-        .map(|&length| if length == FLUVIO_NO_KEY { 0 } else { u64::from(length) })
-        .sum::<u64>();
-    if values + keys == arena.len() as u64 {
-        Ok(())
-    } else {
-        Err(Failure::invalid(format!(
-            "arena_len is {}, but key_lengths and value_lengths add up to {}",
-            arena.len(),
-            values + keys
-        )))
-    }
-}
-
 /// Waits until every record that was accepted before has its fate. What is open is sent without lingering.
 ///
 /// Ownership: nothing changes hands.
@@ -324,7 +304,7 @@ pub unsafe extern "C" fn fluvio_producer_flush(
     unsafe {
         boundary(error, || {
             let producer = handle::get(producer)?.clone();
-            handle::get(context)?.start_in_order(user_data, async move {
+            handle::get(context)?.start_in_order(user_data, WhenCancelled::Drop, async move {
                 producer.flush().await;
                 Ok::<_, Failure>(Outcome::done())
             })?;
@@ -354,7 +334,7 @@ pub unsafe extern "C" fn fluvio_producer_close(
     unsafe {
         boundary(error, || {
             let producer = handle::get(producer)?.clone();
-            handle::get(context)?.start_in_order(user_data, async move {
+            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
                 producer.close().await?;
                 Ok(Outcome::done())
             })?;

@@ -1,0 +1,94 @@
+//! Compiles the C programs as C and as C++, and runs them against a development server; under valgrind where it is installed.
+//!
+//! Each test has its own server, so that they may run at once and topics do not collide.
+
+mod common;
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{LANGUAGES, WARNINGS, crate_path, library_folder, run};
+use fluvio_devserver::{Config, Server};
+
+/// What a memory checker costs is too much for the full numbers.
+const FULL: &str = "20000";
+const REDUCED: &str = "300";
+
+struct Program {
+    _folder: tempfile::TempDir,
+    file: PathBuf,
+}
+
+/// Compiles tests/c/`name`.c, linked to the library under test.
+fn compile(source: &Path, compiler: &str, flags: &[&str]) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libfluvio_cffi.so.0");
+    symlink(library_folder().join("libfluvio_cffi.so"), &library).unwrap();
+    let file = folder.path().join("program");
+    run(Command::new(compiler)
+        .args(flags)
+        .args(WARNINGS)
+        .args(["-g", "-O1", "-pthread"])
+        .arg(format!("-I{}", crate_path("include").display()))
+        .arg(source)
+        // -x would make the compiler read the library as a source.
+        .args(["-xnone", "-o"])
+        .arg(&file)
+        .arg(&library)
+        .arg(format!("-Wl,-rpath,{}", folder.path().display())));
+    Program { _folder: folder, file }
+}
+
+fn serve(body: impl FnOnce(&str)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start(Config { cut_batches: true, ..Config::default() })).unwrap();
+    body(&server.endpoint());
+    runtime.block_on(server.shutdown());
+}
+
+fn show(output: &Output) {
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Runs the program as C and as C++, once for each set of arguments; `checked` ones also under valgrind.
+fn run_program(name: &str, arguments: &[&[&str]], checked: &[&[&str]]) {
+    let valgrind =
+        Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !checked.is_empty() && !valgrind {
+        println!("valgrind is not installed: {name} was not checked for leaks and invalid accesses");
+    }
+    for (compiler, flags) in LANGUAGES {
+        let program = compile(&crate_path(&format!("tests/c/{name}.c")), compiler, flags);
+        for arguments in arguments {
+            serve(|endpoint| show(&run(Command::new(&program.file).arg(endpoint).args(*arguments))));
+        }
+        for arguments in checked.iter().filter(|_| valgrind) {
+            serve(|endpoint| {
+                show(&run(Command::new("valgrind")
+                    .args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--num-callers=30"])
+                    .args([
+                        "--show-leak-kinds=definite,indirect",
+                        "--errors-for-leak-kinds=definite,indirect",
+                    ])
+                    .arg(&program.file)
+                    .arg(endpoint)
+                    .args(*arguments)));
+            });
+        }
+    }
+}
+
+#[test]
+fn round_trip_with_the_callback_sink() {
+    run_program("roundtrip", &[&["callback", FULL]], &[&["callback", REDUCED]]);
+}
+
+#[test]
+fn round_trip_with_the_queue() {
+    run_program(
+        "roundtrip",
+        &[&["queue", FULL], &["poll", FULL], &["socket", FULL]],
+        &[&["queue", REDUCED], &["poll", REDUCED]],
+    );
+}
