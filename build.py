@@ -50,6 +50,8 @@ def compile_release(root: Path) -> dict[str, Path]:
         subprocess.run(command, cwd=root, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)
     except FileNotFoundError:
         sys.exit("building fluvio-cffi needs Rust: cargo was not found on PATH")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"cargo ended with status {error.returncode}; what it said is above")
     return {name: target / "release" / name for name in DESTINATIONS}
 
 

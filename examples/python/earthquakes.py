@@ -282,9 +282,8 @@ def run(console: Console, endpoint: str, events: list[Event], total: int) -> int
     console.print(
         f"{total:,} records acknowledged in {job.seconds:.2f} s; {', '.join(speeds)}", soft_wrap=True
     )
-    console.print(
-        "[green]Nothing is missing: every acknowledged record arrived once, in order, at both readers."
-    )
+    verdict = "Nothing is missing: every acknowledged record arrived once, in order, at both readers."
+    console.print(f"[green]{verdict}", soft_wrap=True)
     return 0
 
 
