@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -55,11 +55,11 @@ pub(crate) async fn serve<S: Service>(
             }
             tokio::select! {
                 () = outbox.drive(congested) => {}
-                read = reader.read_buf(&mut buffer), if !congested => {
-                    if read.context("reading")? == 0 {
-                        return Ok::<(), anyhow::Error>(());
-                    }
-                }
+                read = reader.read_buf(&mut buffer), if !congested => match read {
+                    Ok(1..) => {}
+                    // A client that vanishes is nothing to warn of.
+                    Ok(0) | Err(_) => return Ok::<(), anyhow::Error>(()),
+                },
             }
         }
     };

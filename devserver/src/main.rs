@@ -1,6 +1,6 @@
 //! The development server as a process: options, the ready line, signals and the parent's end.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -59,7 +59,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter(options.log).with_writer(std::io::stderr).init();
+    let stderr = std::io::stderr;
+    let colours = stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(options.log).with_ansi(colours).with_writer(stderr).init();
     // Before the ready line: whoever has read it may send signals.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
