@@ -51,30 +51,39 @@ fn show(output: &Output) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
+fn valgrind_works() -> bool {
+    Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// valgrind with the program: exit status 99 for invalid accesses and for definite and indirect leaks.
+fn valgrind(program: &Program) -> Command {
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--num-callers=30"])
+        .args(["--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"])
+        .arg(&program.file);
+    command
+}
+
 /// Runs the program as C and as C++, once for each set of arguments; `checked` ones also under valgrind.
 fn run_program(name: &str, arguments: &[&[&str]], checked: &[&[&str]]) {
-    let valgrind =
-        Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !checked.is_empty() && !valgrind {
+    let checks = valgrind_works();
+    if !checked.is_empty() && !checks {
         println!("valgrind is not installed: {name} was not checked for leaks and invalid accesses");
     }
     for (compiler, flags) in LANGUAGES {
         let program = compile(&crate_path(&format!("tests/c/{name}.c")), compiler, flags);
         for arguments in arguments {
-            serve(|endpoint| show(&run(Command::new(&program.file).arg(endpoint).args(*arguments))));
-        }
-        for arguments in checked.iter().filter(|_| valgrind) {
             serve(|endpoint| {
-                show(&run(Command::new("valgrind")
-                    .args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--num-callers=30"])
-                    .args([
-                        "--show-leak-kinds=definite,indirect",
-                        "--errors-for-leak-kinds=definite,indirect",
-                    ])
-                    .arg(&program.file)
-                    .arg(endpoint)
-                    .args(*arguments)));
+                let output = run(Command::new(&program.file).arg(endpoint).args(*arguments));
+                if cfg!(feature = "live-objects") {
+                    assert!(String::from_utf8_lossy(&output.stdout).contains("no live objects are left"));
+                }
+                show(&output);
             });
+        }
+        for arguments in checked.iter().filter(|_| checks) {
+            serve(|endpoint| show(&run(valgrind(&program).arg(endpoint).args(*arguments))));
         }
     }
 }
@@ -91,4 +100,40 @@ fn round_trip_with_the_queue() {
         &[&["queue", FULL], &["poll", FULL], &["socket", FULL]],
         &[&["queue", REDUCED], &["poll", REDUCED]],
     );
+}
+
+#[test]
+fn bad_input_is_refused() {
+    run_program("misuse", &[&["callback"], &["queue"]], &[&["queue"]]);
+}
+
+#[test]
+fn handles_end_in_any_order() {
+    run_program("lifecycle", &[&["callback"], &["queue"], &["poll"]], &[&["callback"], &["queue"]]);
+}
+
+#[test]
+fn cancelling_around_the_completion() {
+    run_program("cancel", &[&["callback", "6000"], &["poll", "6000"]], &[&["queue", "120"]]);
+}
+
+#[test]
+fn a_forked_child_is_told_and_starts_anew() {
+    // Not under valgrind: what belongs to the parent is left alone in the child, which looks like a leak.
+    run_program("fork", &[&["callback", "15"], &["queue", "15"], &["poll", "15"]], &[]);
+}
+
+/// The memory checks above mean something only if valgrind fails on a leak.
+#[test]
+fn valgrind_notices_a_leak() {
+    if !valgrind_works() {
+        println!("valgrind is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("leak.c");
+    let leak = "#include <fluvio.h>\nint main(void) { return fluvio_queue_new(0, 0) == 0; }\n";
+    std::fs::write(&source, leak).unwrap();
+    let program = compile(&source, LANGUAGES[0].0, LANGUAGES[0].1);
+    assert_eq!(valgrind(&program).output().unwrap().status.code(), Some(99));
 }
