@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from . import sync
 from ._async.admin import Admin, Topics
 from ._async.client import Client, connect
 from ._async.consumer import BatchIterator, Consumer
@@ -93,4 +94,5 @@ __all__ = [
     "UnsupportedVersionError",
     "connect",
     "library_version",
+    "sync",
 ]

@@ -45,8 +45,6 @@ class AsyncioPort(Port):
     def _refusal(self) -> Exception:
         if self.forked or self._stopped:
             return super()._refusal()
-        if _running() is None:
-            return RuntimeError("no event loop is running here: await this in the loop that called connect()")
         return RuntimeError(
             "this client belongs to another event loop: use it in the loop that called connect(), "
             "or connect in this one"

@@ -78,9 +78,7 @@ class TrioPort(Port):
         try:
             token = current_trio_token()
         except RuntimeError:
-            return RuntimeError(
-                "this client belongs to another event loop: a trio run that is not running here"
-            )
+            token = None
         if token is not self._token:
             return RuntimeError(
                 "this client belongs to another event loop: use it in the trio run that called connect(), "

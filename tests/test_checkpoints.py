@@ -1,0 +1,76 @@
+"""Every await is a checkpoint: others get their turn, and a cancelled task does nothing more."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import anyio
+import pytest
+
+import fluvio_cffi
+from fluvio_cffi import Client, Offset
+
+Case = Callable[[Client, Any, Any], Any]
+CASES: dict[str, Case] = {
+    "send": lambda client, producer, consumer: producer.send(b"x"),
+    "submit": lambda client, producer, consumer: producer.submit(b"x"),
+    "send_many": lambda client, producer, consumer: producer.send_many([b"x"] * 10),
+    "send_nothing": lambda client, producer, consumer: producer.send_many([]),
+    "flush": lambda client, producer, consumer: producer.flush(),
+    "list": lambda client, producer, consumer: client.admin.topics.list(),
+    "first record": lambda client, producer, consumer: consumer.receive(),
+    "batch": lambda client, producer, consumer: consumer.receive_batch(),
+    "connect": lambda client, producer, consumer: connect_and_close(client.endpoint),
+    "close twice": lambda client, producer, consumer: close_twice(consumer),
+}
+
+
+async def connect_and_close(endpoint: str) -> None:
+    client = await fluvio_cffi.connect(endpoint)
+    await client.aclose()
+
+
+async def close_twice(consumer: Any) -> None:
+    await consumer.aclose()
+    await consumer.aclose()
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_others_get_their_turn(client: Client, topic: str, case: str) -> None:
+    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+        await producer.send_many([b""] * 5)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            before = turns
+            await CASES[case](client, producer, consumer)
+            assert turns > before
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_cancelled_before_it_begins(client: Client, topic: str, case: str) -> None:
+    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+        await producer.send_many([b""] * 5)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await CASES[case](client, producer, consumer)
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_trio_agrees(client: Client, topic: str) -> None:
+    import trio
+
+    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+        await producer.send_many([b""] * 5)
+        for case in CASES.values():
+            with trio.testing.assert_checkpoints():
+                await case(client, producer, consumer)

@@ -1,0 +1,110 @@
+"""The helper that starts the development server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import fluvio_cffi
+from fluvio_cffi import FluvioError, FluvioTimeoutError
+from fluvio_cffi.devserver import DevServer, find_executable
+from tests.support import eventually_sync, start_program
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_async(anyio_backend: Any, name: str) -> None:
+    async with DevServer() as server:
+        pid = server.pid
+        assert server.endpoint in repr(server)
+        async with fluvio_cffi.connect(server.endpoint) as client:
+            await client.admin.topics.create(name)
+    assert not alive(pid)
+    with pytest.raises(FluvioError, match="not running"):
+        assert server.endpoint
+
+
+def test_sync(name: str) -> None:
+    with DevServer(platform_version="0.18.1") as server:
+        with fluvio_cffi.sync.connect(server.endpoint) as client:
+            assert client.platform_version == "0.18.1"
+            client.admin.topics.create(name)
+        with pytest.raises(FluvioError, match="already running"):
+            server.start()
+    server.stop()
+
+
+async def test_connections_are_restored(anyio_backend: Any, name: str) -> None:
+    async with DevServer() as server, fluvio_cffi.connect(server.endpoint) as client:
+        await client.admin.topics.create(name)
+        async with client.producer(name) as producer, client.consumer(name) as consumer:
+            for number in range(20):
+                server.close_connections()
+                await producer.send(b"%d" % number)
+                with anyio.fail_after(30):
+                    while (await consumer.receive()).value != b"%d" % number:
+                        pass
+
+
+def test_cancelled_while_it_starts(anyio_backend: Any) -> None:
+    async def main() -> None:
+        for delay in (0.0, 0.001, 0.005, 0.02):
+            with anyio.move_on_after(delay):
+                async with DevServer():
+                    await anyio.sleep_forever()
+
+    backend, options = anyio_backend
+    anyio.run(main, backend=backend, backend_options=options)
+
+
+def test_it_ends_with_its_parent() -> None:
+    process = start_program(
+        """
+        import time
+        from fluvio_cffi.devserver import DevServer
+        server = DevServer()
+        server.start()
+        print(server.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert alive(pid)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    eventually_sync(lambda: not alive(pid) or state(pid) == "Z")
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def test_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(FluvioError, match="ended with status"):
+        DevServer(platform_version="nonsense").start()
+    with pytest.raises(FluvioError, match="cannot be started"):
+        DevServer(executable="/nowhere").start()
+    mute = tmp_path / "mute"
+    mute.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    mute.chmod(0o755)
+    with pytest.raises(FluvioTimeoutError, match="not ready within 0.3 s"):
+        DevServer(executable=str(mute), start_timeout=0.3).start()
+    monkeypatch.setenv("FLUVIO_DEVSERVER", "/nowhere")
+    with pytest.raises(FluvioError, match="/nowhere"):
+        find_executable()
