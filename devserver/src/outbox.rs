@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// No further request is handled while more bytes than this wait for the client to read them.
-const CONGESTED_BYTES: usize = 1024 * 1024;
+const CONGESTED_BYTES: usize = 8 * 1024 * 1024;
 /// Slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
 

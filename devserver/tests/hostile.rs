@@ -2,34 +2,18 @@
 
 mod common;
 
-use common::{Arrival, Raw, SOON};
-use fluvio_controlplane_metadata::spu::SpuSpec;
+use common::{Arrival, Raw, SOON, create, frame_of, framed, unit_of};
 use fluvio_controlplane_metadata::topic::TopicSpec;
 use fluvio_devserver::{Config, Server};
-use fluvio_protocol::api::{Request, RequestHeader, RequestMessage};
-use fluvio_protocol::{Decoder, Encoder};
-use fluvio_sc_schema::objects::{
-    CommonCreateRequest, CreateRequest, ListRequest, ListResponse, ObjectApiCreateRequest,
-    ObjectApiListRequest,
-};
-use fluvio_sc_schema::{Status, TryEncodableFrom};
+use fluvio_protocol::Encoder;
+use fluvio_protocol::api::RequestHeader;
+use fluvio_sc_schema::TryEncodableFrom;
+use fluvio_sc_schema::objects::{ListRequest, ObjectApiListRequest};
 
 const MAX_FRAME: usize = 1024 * 1024;
 
 async fn start() -> Server {
     Server::start(Config { max_frame_bytes: MAX_FRAME, ..Config::default() }).await.expect("start")
-}
-
-fn frame_of<R: Request>(request: R) -> Vec<u8> {
-    let mut body = Vec::new();
-    RequestMessage::new_request(request).encode(&mut body, 0).expect("encode");
-    framed(&body)
-}
-
-fn framed(body: &[u8]) -> Vec<u8> {
-    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
-    frame.extend_from_slice(body);
-    frame
 }
 
 fn header(api_key: u16, version: i16) -> Vec<u8> {
@@ -44,25 +28,6 @@ fn with_header(api_key: u16, version: i16, body: &[u8]) -> Vec<u8> {
     let mut bytes = header(api_key, version);
     bytes.extend_from_slice(body);
     framed(&bytes)
-}
-
-async fn ask<R: Request>(connection: &mut Raw, request: R) -> R::Response {
-    connection.send(&frame_of(request)).await;
-    let answer = connection.receive().await;
-    R::Response::decode_from(&mut &answer[8..], R::DEFAULT_API_VERSION).expect("an answer")
-}
-
-async fn unit_of(controller: &mut Raw) -> String {
-    let list = ListRequest::<SpuSpec>::new(Vec::new(), false);
-    let request = ObjectApiListRequest::try_encode_from(list, 19).expect("encode");
-    let response: Option<ListResponse<SpuSpec>> = ask(controller, request).await.downcast().expect("a list");
-    response.expect("SPUs").inner()[0].spec.public_endpoint.addr()
-}
-
-async fn create(controller: &mut Raw, name: &str, spec: TopicSpec) -> Status {
-    let common = CommonCreateRequest { name: name.to_owned(), ..CommonCreateRequest::default() };
-    let request = CreateRequest::new(common, spec);
-    ask(controller, ObjectApiCreateRequest::try_encode_from(request, 19).expect("encode")).await
 }
 
 /// Frames that close their connection on either plane, with a name each.
