@@ -93,7 +93,11 @@ class DevServer:
             raise FluvioError(f"the development server is already running at {self._endpoint}")
         command = [self._executable or find_executable(), *self._arguments]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            # A session of its own: the terminal's Ctrl-C is for the program, which still needs its server to
+            # close its producers.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            )
         except OSError as error:
             raise FluvioError(f"{command[0]} cannot be started: {error}") from error
         try:

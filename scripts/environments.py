@@ -5,7 +5,8 @@ Standard library only, any Python >= 3.9: it runs before anything is installed.
 Invariants:
 * An interpreter counts as found only if it ran and said who it is: version managers leave shims on PATH
   that exist and cannot run.
-* An environment is made anew when its interpreter or its requirement files changed, and left alone otherwise.
+* An environment is made anew when its interpreter changed, brought up to date when its requirements changed,
+  and left alone otherwise.
 
 Run as a program, it makes `.venv`: `python3 -m scripts.environments`.
 """
@@ -13,7 +14,6 @@ Run as a program, it makes `.venv`: `python3 -m scripts.environments`.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import shutil
 import subprocess
@@ -114,23 +114,26 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def _digest(interpreter: Interpreter, requirements: Path) -> str:
-    digest = hashlib.sha256(f"{interpreter.name} {interpreter.executable}".encode())
-    # A requirement file may include its neighbours, so all of them count.
-    for file in sorted(requirements.parent.glob("*.txt")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _lines(requirements: Path) -> list[str]:
+    """The lines of a requirement file and of those that it includes."""
+    lines = []
+    for line in requirements.read_text().splitlines():
+        included = line[3:].strip() if line.startswith("-r ") else None
+        lines += _lines(requirements.with_name(included)) if included else [line]
+    return lines
 
 
 def make_environment(environment: Path, interpreter: Interpreter, requirements: Path) -> Path:
     """Makes or keeps an environment that holds these requirements; returns its Python."""
     stamp = environment / ".requirements-stamp"
-    wanted = _digest(interpreter, requirements)
+    wanted = "\n".join([interpreter.name, interpreter.executable, *_lines(requirements)])
     python = python_of(environment)
-    if stamp.exists() and stamp.read_text() == wanted and probe(str(python)):
+    present = probe(str(python))
+    if present and stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"making {environment.name} with {interpreter.name}", flush=True)
-    subprocess.run([interpreter.executable, "-m", "venv", "--clear", str(environment)], check=True)
+    if present is None or present.name != interpreter.name:
+        subprocess.run([interpreter.executable, "-m", "venv", "--clear", str(environment)], check=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, "-r", str(requirements)], check=True)
     stamp.write_text(wanted)
