@@ -4,9 +4,10 @@
 //! A batch counts against its partition's share until it is taken, not until it is freed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Batch, Taken};
 use crate::error::{Error, Result};
@@ -22,8 +23,6 @@ pub(super) struct Buffer {
     state: Mutex<State>,
     /// Whether there is something to take.
     filled: watch::Sender<bool>,
-    /// Counts batches that were taken, for the fetch loops that wait for room.
-    taken: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -43,16 +42,13 @@ struct Waiting {
     /// Why the partition ended; told after its batches.
     error: Option<Error>,
     queued: bool,
+    /// Wakes the fetch loop when a batch was taken.
+    taken: Arc<Notify>,
 }
 
 impl Buffer {
     pub(super) fn new(prefetch: usize) -> Self {
-        Buffer {
-            prefetch,
-            state: Mutex::default(),
-            filled: watch::Sender::new(false),
-            taken: watch::Sender::new(0),
-        }
+        Buffer { prefetch, state: Mutex::default(), filled: watch::Sender::new(false) }
     }
 
     /// A partition begins.
@@ -89,6 +85,10 @@ impl Buffer {
         }
         state.live -= 1;
         state.partitions.entry(partition).or_default().error = Some(error);
+        // The shares of the others have grown.
+        for waiting in state.partitions.values() {
+            waiting.taken.notify_one();
+        }
         self.enqueue(state, partition);
     }
 
@@ -102,15 +102,10 @@ impl Buffer {
 
     /// Waits until the partition may receive another answer of `answer` bytes.
     pub(super) async fn room(&self, partition: u32, answer: usize) {
-        let mut taken = self.taken.subscribe();
-        loop {
-            if self.has_room(partition, answer) {
-                return;
-            }
-            // The sender is in `self`: it cannot be gone.
-            if taken.changed().await.is_err() {
-                return;
-            }
+        let taken = Arc::clone(&self.state.lock().partitions.entry(partition).or_default().taken);
+        while !self.has_room(partition, answer) {
+            // Keeps a permit if the batch is taken between the check and the wait.
+            taken.notified().await;
         }
     }
 
@@ -150,6 +145,7 @@ impl Buffer {
             }
             None => waiting.error.take().map_or(Ok(Taken::Empty), Err),
         };
+        waiting.taken.notify_one();
         waiting.queued = !waiting.batches.is_empty() || waiting.error.is_some();
         if waiting.queued {
             state.turns.push_back(partition);
@@ -158,8 +154,6 @@ impl Buffer {
         if state.turns.is_empty() && state.live > 0 {
             self.filled.send_if_modified(|filled| std::mem::replace(filled, false));
         }
-        drop(guard);
-        self.taken.send_modify(|count| *count = count.wrapping_add(1));
         outcome
     }
 

@@ -6,6 +6,7 @@
 //! a batch that does not fit is asked for again with a larger limit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::Isolation as WireIsolation;
@@ -21,11 +22,14 @@ use crate::producer::Isolation;
 use crate::protocol::RecordBytes;
 use crate::transport::{Connection, Reply};
 
-/// Answers of one stream that may wait: the server sends one at a time.
-const WAITING_ANSWERS: usize = 8;
+/// Answers of one stream that may wait. The server sends one at a time; a development server can be told to send eight.
+const WAITING_ANSWERS: usize = 16;
 
 /// Attempts in a row that end in nonsense before the partition is given up.
 const NONSENSE_LIMIT: u32 = 3;
+
+/// How long a lost stream waits for news of its topic before it is opened again.
+const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 
 /// What an answer holds besides records: names, offsets, lengths.
 const ANSWER_OVERHEAD: usize = 64 * 1024;
@@ -79,7 +83,9 @@ impl Fetch {
                 }
             }
             tokio::time::sleep(self.backoff.next_delay()).await;
-            if let Err(error) = self.core.cluster.refresh_topic(&self.core.topic).await
+            let refresh = self.core.cluster.refresh_topic(&self.core.topic);
+            // Bounded: while the SC cannot be reached, the SPUs may well be.
+            if let Ok(Err(error)) = tokio::time::timeout(REFRESH_LIMIT, refresh).await
                 && error.kind() == ErrorKind::TopicNotFound
             {
                 let message = format!("topic {:?} was deleted", self.core.topic);

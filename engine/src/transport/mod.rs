@@ -5,6 +5,8 @@
 
 mod chunks;
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod pool;
 mod shared;
 mod tcp;
