@@ -44,6 +44,8 @@ SYSTEM_PROGRAMS = {
     "pypy3": "pypy3",
 }
 MINUTE = 60
+# The build of a wheel takes longer than a test may before it is asked where it hangs.
+NO_DUMP = ("-o", "faulthandler_timeout=0")
 
 
 class Checks:
@@ -166,7 +168,7 @@ class Checks:
         """The wheel and the source archive."""
         if self._build("release"):
             self.interpreters()  # names those that the tests will not find
-            self._pytest("wheel and sdist", python_of(EVERYDAY), "-m", "packaging")
+            self._pytest("wheel and sdist", python_of(EVERYDAY), "-m", "packaging", *NO_DUMP)
 
     def interop(self) -> None:
         """The official Python client, in an environment of its own."""
