@@ -15,8 +15,11 @@ use wire::frame::split_frame;
 
 use crate::outbox::Outbox;
 
-/// Room for one read from the socket.
-const READ_BYTES: usize = 256 * 1024;
+/// Room for reads from the socket. Generous, because a frame that crosses its end is copied to the next; memory that
+/// nothing was read into costs nothing.
+const READ_BYTES: usize = 1024 * 1024;
+/// No read is made into less room than this.
+const MIN_READ_BYTES: usize = 16 * 1024;
 
 /// Answers the requests of one connection.
 pub(crate) trait Service: Send + 'static {
@@ -31,7 +34,7 @@ pub(crate) async fn serve<S: Service>(
     max_frame_bytes: usize,
     service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
 ) {
-    let peer = socket.peer_addr();
+    let peer = socket.peer_addr().ok();
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(?peer, %error, "cannot set TCP_NODELAY");
     }
@@ -50,7 +53,7 @@ pub(crate) async fn serve<S: Service>(
                     .map_err(|_| anyhow!("the request made its handler panic"))??;
             }
             let congested = outbox.is_congested();
-            if buffer.capacity() == buffer.len() {
+            if buffer.capacity() - buffer.len() < MIN_READ_BYTES {
                 buffer.reserve(READ_BYTES);
             }
             tokio::select! {
