@@ -7,6 +7,12 @@ import platform
 import subprocess
 from pathlib import Path
 
+ENVIRONMENTS = {
+    "everyday": "ours on asyncio, uvloop, trio and the sync twin",
+    "official": "the official client",
+    "pypy": "ours on PyPy",
+}
+
 
 def _first(path: str, key: str) -> str:
     for line in Path(path).read_text().splitlines():
@@ -39,7 +45,7 @@ def describe(pythons: dict[str, Path]) -> list[tuple[str, str]]:
         ("memory", f"{memory:.0f} GiB"),
         ("kernel", f"{platform.system()} {platform.release()} {platform.machine()}"),
     ]
-    facts += [(name, version_of(python)) for name, python in pythons.items()]
+    facts += [(ENVIRONMENTS[name], version_of(python)) for name, python in pythons.items()]
     packages = (("uvloop", "everyday"), ("trio", "everyday"), ("fluvio", "official"))
     for package, environment in packages:
         if environment in pythons:

@@ -14,6 +14,7 @@ Nothing is judged by time: the status is 0 unless something failed, whatever the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -173,17 +174,19 @@ def build(compile_first: bool) -> Path:
 
 def environments() -> dict[str, Path]:
     """The interpreters that run the contenders; without PyPy its rows are left out."""
-    make_everyday()
-    official = make_environment(
-        ROOT / ".venv-official", everyday_interpreter(), ROOT / "requirements" / "official.txt"
-    )
-    pythons = {"everyday": python_of(EVERYDAY), "official": official}
-    pypy = find_pypy()
-    if pypy is None:
-        say("no PyPy found: its rows are left out")
-    else:
-        requirements = ROOT / "requirements" / "test.txt"
-        pythons["pypy"] = make_environment(ROOT / ".venv-pypy", pypy, requirements)
+    requirements = ROOT / "requirements"
+    # Stdout is for the tables.
+    with contextlib.redirect_stdout(sys.stderr):
+        make_everyday()
+        official = make_environment(
+            ROOT / ".venv-official", everyday_interpreter(), requirements / "official.txt"
+        )
+        pythons = {"everyday": python_of(EVERYDAY), "official": official}
+        pypy = find_pypy()
+        if pypy is None:
+            say("no PyPy found: its rows are left out")
+        else:
+            pythons["pypy"] = make_environment(ROOT / ".venv-pypy", pypy, requirements / "test.txt")
     return pythons
 
 
@@ -192,7 +195,7 @@ def document(
 ) -> str:
     """The whole of docs/benchmarks.md."""
     facts = machine.describe(pythons)
-    command = shlex.join(["python", "bench/run.py", *sys.argv[1:]])
+    arguments = shlex.join(sys.argv[1:])
     parts = [
         "# Benchmarks",
         "fluvio_cffi from Python, the Rust crate `fluvio` 0.50.1 used from Rust, and the official Python "
@@ -200,7 +203,7 @@ def document(
         "partition, no compression, checksums of received batches verified by ours. The server answers one "
         "request of a connection after another, and cuts answers in the middle of a batch (`--cut-batches`), "
         "as the real server does. This file is written by the command below; to take the figures anew:",
-        f"```\nmake bench ARGS='--write docs/benchmarks.md'    # the same as: {command}\n```",
+        f'```\nmake bench ARGS="{arguments}"\n```',
         "\n".join(f"* {name}: {value}" for name, value in facts)
         + f"\n* load before the run: {load:.2f}; taken on {datetime.date.today().isoformat()}",
         f"Each row ran {repeat} times, each time in a process of its own, in turn with the other rows of its "
