@@ -156,7 +156,8 @@ class TrioPort(Port):
             self._gone = True
 
     async def _serve(self, more: Callable[[], bool]) -> None:
-        while more():
+        # Asked again each time: once the port is stopped, the descriptor's number may be somebody else's.
+        while more() and not self._stopped:
             await trio.lowlevel.wait_readable(self._fd)
             self.drain()
 

@@ -87,7 +87,7 @@ async def test_send_without_room(client: Client, topic: str, races: int) -> None
                     await moments.cancel_at_one(lambda: producer.submit(b"third " + large))
         # Had any room been lost, this would wait for ever.
         with anyio.fail_after(TIMEOUT):
-            last = await producer.send(b"last" + b"x" * (1024 - 32 - 4))
+            last = await producer.send(b"last" + b"x" * 800)
     values = await read(client, topic, last.offset + 1)
     firsts = [value for value in values if value.startswith(b"first")]
     assert len(firsts) == races
