@@ -87,8 +87,8 @@ pub unsafe extern "C" fn fluvio_connect(
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_client_platform_version(client: *const fluvio_client) -> *const c_char {
-    // SAFETY: the caller passes NULL or a live client.
     boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller passes NULL or a live client.
         unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.platform_version.as_ptr())
     })
 }
@@ -99,8 +99,8 @@ pub unsafe extern "C" fn fluvio_client_platform_version(client: *const fluvio_cl
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_client_endpoint(client: *const fluvio_client) -> *const c_char {
-    // SAFETY: the caller passes NULL or a live client.
     boundary_or(std::ptr::null(), || {
+        // SAFETY: the caller passes NULL or a live client.
         unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.endpoint.as_ptr())
     })
 }

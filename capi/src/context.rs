@@ -75,8 +75,8 @@ pub unsafe extern "C" fn fluvio_context_free(context: *mut fluvio_context) {
 /// Threads: any, also inside `complete`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_cancel(context: *mut fluvio_context, user_data: u64) {
-    // SAFETY: the caller passes NULL or a live context.
     boundary_or((), || {
+        // SAFETY: the caller passes NULL or a live context.
         if let Ok(operations) = unsafe { handle::get(context) } {
             operations.cancel(user_data);
         }

@@ -91,8 +91,8 @@ pub unsafe extern "C" fn fluvio_deliveries_error(
     deliveries: *const fluvio_deliveries,
     index: usize,
 ) -> *const fluvio_error {
-    // SAFETY: the caller passes NULL or a live handle.
     boundary_or(ptr::null(), || {
+        // SAFETY: the caller passes NULL or a live handle.
         unsafe { handle::peek(deliveries) }
             .and_then(|deliveries| deliveries.errors.get(index))
             .map_or(ptr::null(), |error| error.cast_const())

@@ -161,8 +161,8 @@ pub(crate) fn c_text(text: String) -> CString {
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_error_get_kind(error: *const fluvio_error) -> fluvio_error_kind {
-    // SAFETY: the caller passes NULL or a live error.
     boundary_or(fluvio_error_kind::Panic, || {
+        // SAFETY: the caller passes NULL or a live error.
         unsafe { handle::peek(error) }.map_or(fluvio_error_kind::InvalidArgument, |error| error.kind)
     })
 }
@@ -191,8 +191,8 @@ pub unsafe extern "C" fn fluvio_error_is_retriable(error: *const fluvio_error) -
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_error_message(error: *const fluvio_error) -> *const c_char {
-    // SAFETY: the caller passes NULL or a live error.
     boundary_or(c"".as_ptr(), || {
+        // SAFETY: the caller passes NULL or a live error.
         unsafe { handle::peek(error) }.map_or(c"", |error| error.message.as_c_str()).as_ptr()
     })
 }
@@ -204,8 +204,8 @@ pub unsafe extern "C" fn fluvio_error_message(error: *const fluvio_error) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_error_detail(error: *const fluvio_error) -> *const c_char {
     const NOTHING: &CStr = c"{}";
-    // SAFETY: the caller passes NULL or a live error.
     boundary_or(NOTHING.as_ptr(), || {
+        // SAFETY: the caller passes NULL or a live error.
         unsafe { handle::peek(error) }.map_or(NOTHING, |error| error.detail.as_c_str()).as_ptr()
     })
 }

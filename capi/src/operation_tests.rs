@@ -87,11 +87,8 @@ impl Recorder {
             self.close();
         }
         let mut rest = Vec::new();
-        loop {
-            match self.events.recv_timeout(LONG).expect("release") {
-                Event::Completed(user_data, status, ..) => rest.push((user_data, status)),
-                Event::Released => break,
-            }
+        while let Event::Completed(user_data, status, ..) = self.events.recv_timeout(LONG).expect("release") {
+            rest.push((user_data, status));
         }
         assert!(self.events.recv_timeout(LONG).is_err(), "something after release");
         rest

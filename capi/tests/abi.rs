@@ -24,8 +24,11 @@ const _: () = assert!(size_of::<fluvio_value_kind>() == 4 && size_of::<fluvio_ob
 /// Exported, but not in the header: for tests, behind a feature.
 const TEST_SYMBOL: &str = "fluvio_live_objects";
 
-/// `struct`, and for each field its offset, as Rust sees them.
-fn layouts() -> Vec<(&'static str, usize, Vec<(&'static str, usize)>)> {
+/// A struct: name, size, and the offset of each field.
+type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
+
+/// The structs of the header as Rust sees them.
+fn layouts() -> Vec<Layout> {
     vec![
         (
             "fluvio_completion",

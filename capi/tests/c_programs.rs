@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{LANGUAGES, WARNINGS, crate_path, library_folder, run};
 use fluvio_devserver::{Config, Server};
@@ -66,17 +68,17 @@ fn valgrind(program: &Program) -> Command {
 }
 
 /// Runs the program as C and as C++, once for each set of arguments; `checked` ones also under valgrind.
-fn run_program(name: &str, arguments: &[&[&str]], checked: &[&[&str]]) {
+fn run_program(source: &str, arguments: &[&[&str]], checked: &[&[&str]]) {
     let checks = valgrind_works();
     if !checked.is_empty() && !checks {
-        println!("valgrind is not installed: {name} was not checked for leaks and invalid accesses");
+        println!("valgrind is not installed: {source} was not checked for leaks and invalid accesses");
     }
     for (compiler, flags) in LANGUAGES {
-        let program = compile(&crate_path(&format!("tests/c/{name}.c")), compiler, flags);
+        let program = compile(&crate_path(source), compiler, flags);
         for arguments in arguments {
             serve(|endpoint| {
                 let output = run(Command::new(&program.file).arg(endpoint).args(*arguments));
-                if cfg!(feature = "live-objects") {
+                if cfg!(feature = "live-objects") && source.starts_with("tests/") {
                     assert!(String::from_utf8_lossy(&output.stdout).contains("no live objects are left"));
                 }
                 show(&output);
@@ -90,37 +92,73 @@ fn run_program(name: &str, arguments: &[&[&str]], checked: &[&[&str]]) {
 
 #[test]
 fn round_trip_with_the_callback_sink() {
-    run_program("roundtrip", &[&["callback", FULL]], &[&["callback", REDUCED]]);
+    run_program("tests/c/roundtrip.c", &[&["callback", FULL]], &[&["callback", REDUCED]]);
 }
 
 #[test]
 fn round_trip_with_the_queue() {
     run_program(
-        "roundtrip",
+        "tests/c/roundtrip.c",
         &[&["queue", FULL], &["poll", FULL], &["socket", FULL]],
         &[&["queue", REDUCED], &["poll", REDUCED]],
     );
 }
 
 #[test]
+fn the_examples_run() {
+    for example in ["../examples/c/callback.c", "../examples/c/queue.c"] {
+        run_program(example, &[&[]], &[&[]]);
+    }
+}
+
+#[test]
 fn bad_input_is_refused() {
-    run_program("misuse", &[&["callback"], &["queue"]], &[&["queue"]]);
+    run_program("tests/c/misuse.c", &[&["callback"], &["queue"]], &[&["queue"]]);
 }
 
 #[test]
 fn handles_end_in_any_order() {
-    run_program("lifecycle", &[&["callback"], &["queue"], &["poll"]], &[&["callback"], &["queue"]]);
+    run_program("tests/c/lifecycle.c", &[&["callback"], &["queue"], &["poll"]], &[&["callback"], &["queue"]]);
 }
 
 #[test]
 fn cancelling_around_the_completion() {
-    run_program("cancel", &[&["callback", "6000"], &["poll", "6000"]], &[&["queue", "120"]]);
+    run_program("tests/c/cancel.c", &[&["callback", "6000"], &["poll", "6000"]], &[&["queue", "120"]]);
 }
 
 #[test]
 fn a_forked_child_is_told_and_starts_anew() {
     // Not under valgrind: what belongs to the parent is left alone in the child, which looks like a leak.
-    run_program("fork", &[&["callback", "15"], &["queue", "15"], &["poll", "15"]], &[]);
+    run_program("tests/c/fork.c", &[&["callback", "15"], &["queue", "15"], &["poll", "15"]], &[]);
+}
+
+/// Severed connections mean writes to closed sockets.
+#[test]
+fn severed_connections_raise_no_signal() {
+    const TIMES: u32 = 40;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start(Config::default())).unwrap();
+    let program = compile(&crate_path("tests/c/severed.c"), LANGUAGES[0].0, LANGUAGES[0].1);
+    let mut child = Command::new(&program.file)
+        .args([&server.endpoint(), "queue"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "sending\n");
+    for _ in 0..TIMES {
+        server.close_connections();
+        // Not to wait for something: so that the connections are severed in different states.
+        std::thread::sleep(Duration::from_millis(7));
+    }
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    runtime.block_on(server.shutdown());
 }
 
 /// The memory checks above mean something only if valgrind fails on a leak.
