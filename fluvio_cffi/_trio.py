@@ -40,6 +40,11 @@ class _Parked:
     def done(self) -> bool:
         return self._task is None
 
+    def abort(self, _: RaiseCancelT) -> trio.lowlevel.Abort:
+        # At once: the task is still in the list when a completion comes in the same turn.
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def set_result(self, completion: Completion) -> None:
         task, self._task = self._task, None
         if task is not None:
@@ -122,7 +127,7 @@ class TrioPort(Port):
         parked.append(waiter)
         self._waiting += 1
         try:
-            await wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            await wait_task_rescheduled(waiter.abort)
         finally:
             self._waiting -= 1
             parked.remove(waiter)
