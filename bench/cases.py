@@ -108,7 +108,7 @@ def produce(size: int, scale: int, target: float) -> Section:
         "produce",
         [
             *ours(", send_many", counts(3_000_000, 500_000), {"*": target}),
-            *ours(", submit", counts(300_000, 50_000), {}, way="submit"),
+            *ours(", submit", counts(200_000, 50_000), {}, way="submit"),
             crate(", send", counts(1_000_000, 200_000)),
             crate(", send, batch_size 128 KiB", counts(1_000_000, 200_000), batch_size=128 * 1024),
             official(", send_all", "sync", counts(200_000, 50_000), way="send_all"),
@@ -130,7 +130,7 @@ def consume(size: int, scale: int, by_batch: bool, targets: dict[str, float]) ->
     def counts(full: int, quick: int) -> tuple[int, int]:
         return full // scale, quick // scale
 
-    big, small = counts(2_000_000, 300_000), counts(200_000, 50_000)
+    big, small = counts(2_000_000, 300_000), counts(100_000, 50_000)
     if by_batch:
         how, contenders = (
             "in batches, every value as bytes",

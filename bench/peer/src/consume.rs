@@ -92,7 +92,7 @@ impl Seen {
 
     /// Not for every record: that would be a part of what is measured.
     fn note_time(&mut self) {
-        if self.count % 64 == 0 {
+        if self.count & 63 == 0 {
             self.last = Instant::now();
         }
     }
