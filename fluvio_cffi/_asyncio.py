@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import weakref
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     Loops = WeakKeyDictionary[asyncio.AbstractEventLoop, "AsyncioPort"]
 
 get_running_loop = asyncio.get_running_loop
+_module = sys.modules.get
 # The current task of a loop. Before 3.12 asyncio.current_task is written in Python and three times as slow.
 _current_tasks: Any = None if sys.version_info >= (3, 12) else vars(asyncio.tasks).get("_current_tasks")
 current_task: Callable[[Any], Any] = asyncio.current_task if _current_tasks is None else _current_tasks.get
@@ -35,12 +37,20 @@ class AsyncioPort(Port):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop: Callable[[], Optional[asyncio.AbstractEventLoop]] = weakref.ref(loop)
+        self._thread = get_ident()
         self._fd = self.fd
         loop.add_reader(self._fd, self.drain)
 
     def check(self) -> None:
         if _running() is not self._loop() or self._stopped:
             raise self._refusal()
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        # asyncio.get_running_loop() asks the kernel for the process id before 3.12: too much for each call.
+        # Where the loop's task runs in the loop's thread, the loop is the running one.
+        self.check()
+        self._thread = get_ident()
+        return get_running_loop()
 
     def _refusal(self) -> Exception:
         if self.forked or self._stopped:
@@ -51,12 +61,15 @@ class AsyncioPort(Port):
         )
 
     async def call(self, function: Callable[..., int], handle: Any, *arguments: Any) -> Optional[Completion]:
-        try:
-            loop = get_running_loop()
-        except RuntimeError:
-            raise self._refusal() from None
-        if loop is not self._loop():
-            raise self._refusal()
+        loop = self._loop()
+        if loop is None or get_ident() != self._thread:
+            loop = self._enter()
+        task = current_task(loop)
+        if task is None:
+            loop = self._enter()
+        elif _is_cancelled(task):
+            # Nothing is started for a task that is cancelled already; this raises.
+            await asyncio.sleep(0)
         token = next(self._tokens)
         waiter: asyncio.Future[Completion] = loop.create_future()
         self._waiters[token] = waiter
@@ -126,29 +139,24 @@ class AsyncioPort(Port):
 class AsyncioPacer(Pacer):
     """See Pacer. A task can only be cancelled from within itself here: by `Task.cancel` or an anyio scope."""
 
-    __slots__ = ("_port", "_scopes", "_task", "_until")
+    __slots__ = ("_loop", "_port", "_scopes", "_task", "_until")
 
     def __init__(self, port: AsyncioPort) -> None:
         self._port = port
+        self._loop: Any = None
         self._task: Any = None
         self._scopes: Any = None
         self._until = 0.0
 
     def due(self) -> bool:
         try:
-            task = current_task(get_running_loop())
-            if task is not self._task or task._must_cancel or monotonic() >= self._until:
+            task = current_task(self._loop)
+            if task is not self._task or task is None or task._must_cancel or monotonic() >= self._until:
                 return True
             scopes = self._scopes
             if scopes is not None:
-                # What anyio.lowlevel.checkpoint_if_cancelled() looks at, without its cost for each record.
                 scope = scopes.cancel_scope
-                while scope is not None:
-                    if scope._cancel_called:
-                        return True
-                    if scope._shield:
-                        return False
-                    scope = scope._parent_scope
+                return scope is not None and _is_scope_cancelled(scope)
         except (AttributeError, RuntimeError):
             # Another kind of task, another anyio, no loop: the checkpoint is always right.
             return True
@@ -162,11 +170,46 @@ class AsyncioPacer(Pacer):
         self._task = None
 
     def restart(self) -> None:
-        task = self._task = current_task(get_running_loop())
-        backend = sys.modules.get("anyio._backends._asyncio")
-        states = getattr(backend, "_task_states", None)
-        self._scopes = None if states is None else states.get(task)
+        loop = self._loop = get_running_loop()
+        task = self._task = current_task(loop)
+        self._scopes = _scopes(task)
         self._until = monotonic() + TURN_SECONDS
+
+
+# What anyio.lowlevel.checkpoint_if_cancelled() looks at, without what that costs for each call and record.
+
+
+def _scopes(task: Any) -> Any:
+    """Anyio's note on the cancel scopes of a task, if there is one."""
+    backend: Any = _module("anyio._backends._asyncio")
+    if backend is None:
+        return None
+    try:
+        # The dictionary inside of a WeakKeyDictionary: its own get() is a function in Python.
+        return backend._task_states.data.get(weakref.ref(task))
+    except AttributeError:
+        return None
+
+
+def _is_scope_cancelled(scope: Any) -> bool:
+    while scope is not None:
+        if scope._cancel_called:
+            return True
+        if scope._shield:
+            return False
+        scope = scope._parent_scope
+    return False
+
+
+def _is_cancelled(task: Any) -> bool:
+    """Whether the next checkpoint of the running task would raise."""
+    try:
+        if task._must_cancel:
+            return True
+        scopes = _scopes(task)
+        return scopes is not None and _is_scope_cancelled(scopes.cancel_scope)
+    except AttributeError:
+        return False
 
 
 def _running() -> Optional[asyncio.AbstractEventLoop]:

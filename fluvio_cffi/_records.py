@@ -17,6 +17,7 @@ __all__ = ["Batch", "Record"]
 
 # How many records are made at once: between them, iteration lets the event loop run.
 TURN_RECORDS = 256
+NO_KEYS: list[Any] = [None] * TURN_RECORDS
 
 
 class Record(NamedTuple):
@@ -123,7 +124,7 @@ class Batch:
         count = stop - start
         pointer = self._view.key_starts + start
         if count and bytes(ffi.buffer(pointer, 4 * count)) == b"\xff" * (4 * count):
-            return [None] * count
+            return NO_KEYS[:count] if count <= TURN_RECORDS else [None] * count
         starts = self._column(self._view.key_starts, start, stop)
         ends = self._column(self._view.key_ends, start, stop)
         return [None if first == NO_KEY else data[first:last] for first, last in zip(starts, ends)]

@@ -176,7 +176,9 @@ class Port:
             completions.poll()
 
     def check(self) -> None:
-        """Nothing: a synchronous client may be used from any thread."""
+        """Raise after a fork; a synchronous client may be used from any thread."""
+        if self.forked:
+            raise forked()
 
     def _here(self) -> ThreadCompletions:
         completions = self._threads.get(get_ident())

@@ -15,9 +15,10 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional
 
 import anyio
 import anyio.to_thread
@@ -213,9 +214,16 @@ def find_executable() -> str:
         if os.access(place, os.X_OK):
             return str(place)
     found = shutil.which(_platform.SERVER_NAME)
-    if found is None:
+    # The command of the same name that comes with this package only calls this function again.
+    if found is None or Path(found).resolve().parent == Path(sys.executable).parent.resolve():
         raise FluvioError(
             f"{_platform.SERVER_NAME} was not found: install a wheel, run `make build` in the source tree, "
             "or name it with FLUVIO_DEVSERVER"
         )
     return found
+
+
+def main() -> NoReturn:
+    """The command `fluvio-devserver` of an installed package: becomes the program."""
+    executable = find_executable()
+    os.execv(executable, [executable, *sys.argv[1:]])

@@ -7,7 +7,6 @@ the development server; FLUVIO_TEST_RACES says how often each race is run.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import os
@@ -29,22 +28,8 @@ if str(ROOT) not in sys.path:
 import fluvio_cffi
 from fluvio_cffi import Client
 from fluvio_cffi.devserver import DevServer
+from tests.support import BACKENDS, PYPY
 
-PYPY = sys.implementation.name == "pypy"
-
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    return loop
-
-
-BACKENDS = [pytest.param(("asyncio", {}), id="asyncio")]
-if sys.version_info >= (3, 12):
-    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": eager_loop}), id="asyncio+eager"))
-if not PYPY:
-    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"))
-BACKENDS.append(pytest.param(("trio", {}), id="trio"))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,11 +12,28 @@ from pathlib import Path
 from typing import Any, Callable
 
 import anyio
+import pytest
 
 from fluvio_cffi import Consumer, Record
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 30.0
+PYPY = sys.implementation.name == "pypy"
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+BACKENDS = [pytest.param(("asyncio", {}), id="asyncio")]
+if sys.version_info >= (3, 12):
+    BACKENDS.append(pytest.param(("asyncio", {"loop_factory": eager_loop}), id="asyncio+eager"))
+if not PYPY:
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"))
+BACKENDS.append(pytest.param(("trio", {}), id="trio"))
+ON_ASYNCIO = BACKENDS[:-1]
 
 
 async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:

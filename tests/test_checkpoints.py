@@ -9,6 +9,7 @@ import pytest
 
 import fluvio_cffi
 from fluvio_cffi import Client, Offset
+from tests.support import ON_ASYNCIO
 
 Case = Callable[[Client, Any, Any], Any]
 CASES: dict[str, Case] = {
@@ -35,6 +36,7 @@ async def close_twice(consumer: Any) -> None:
     await consumer.aclose()
 
 
+@pytest.mark.parametrize("anyio_backend", ON_ASYNCIO, indirect=True)
 @pytest.mark.parametrize("case", CASES)
 async def test_others_get_their_turn(client: Client, topic: str, case: str) -> None:
     async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
@@ -49,6 +51,8 @@ async def test_others_get_their_turn(client: Client, topic: str, case: str) -> N
 
         async with anyio.create_task_group() as group:
             group.start_soon(other)
+            while not turns:
+                await anyio.lowlevel.checkpoint()
             before = turns
             await CASES[case](client, producer, consumer)
             assert turns > before
@@ -67,7 +71,7 @@ async def test_cancelled_before_it_begins(client: Client, topic: str, case: str)
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 async def test_trio_agrees(client: Client, topic: str) -> None:
-    import trio
+    import trio.testing
 
     async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
         await producer.send_many([b""] * 5)

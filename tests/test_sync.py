@@ -37,12 +37,12 @@ def test_round_trip(twin: sync.Client, twin_topic: str) -> None:
     values = [b"%d" % number for number in range(5000)]
     with twin.consumer(twin_topic, start=Offset.beginning()) as consumer:
         seen = [consumer.receive(timeout=10).value for _ in range(10)]
-        for batch in consumer.batches():
-            seen.extend(batch.values())
-            if len(seen) >= 2000:
-                break
         for record in consumer:
             seen.append(record.value)
+            if len(seen) == 400:
+                break
+        for batch in consumer.batches():
+            seen.extend(batch.values())
             if len(seen) == 5000:
                 break
     assert seen == values
@@ -70,7 +70,7 @@ def test_timeouts(twin: sync.Client, twin_topic: str) -> None:
 
 
 def test_timeout_without_room(twin: sync.Client, twin_topic: str) -> None:
-    with twin.producer(twin_topic, buffer=2048, batch_size=1024, linger=0.3) as producer:
+    with twin.producer(twin_topic, buffer=2048, linger=0.5) as producer:
         delivery = producer.submit(b"x" * 900)
         producer.submit(b"x" * 900)
         with pytest.raises(FluvioTimeoutError):
