@@ -64,6 +64,8 @@ impl Client {
         self.check_open()?;
         let producer = Producer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
         let mut children = self.inner.children.lock();
+        // Closed meanwhile: nobody would close this one. Dropping it ends it.
+        self.check_open()?;
         children.producers.retain(crate::producer::WeakProducer::is_alive);
         children.producers.push(producer.downgrade());
         Ok(producer)
@@ -74,6 +76,7 @@ impl Client {
         self.check_open()?;
         let consumer = Consumer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
         let mut children = self.inner.children.lock();
+        self.check_open()?;
         children.consumers.retain(crate::consumer::WeakConsumer::is_alive);
         children.consumers.push(consumer.downgrade());
         Ok(consumer)
@@ -83,11 +86,15 @@ impl Client {
     /// it is harmless. Deliveries that fail are reported to whoever sent the records.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        let children = std::mem::take(&mut *self.inner.children.lock());
-        for consumer in children.consumers {
+        // They stay listed: if this future is dropped, the next call goes on with them.
+        let (consumers, producers) = {
+            let children = self.inner.children.lock();
+            (children.consumers.clone(), children.producers.clone())
+        };
+        for consumer in consumers {
             consumer.close();
         }
-        futures_util::future::join_all(children.producers.into_iter().map(|producer| async move {
+        futures_util::future::join_all(producers.into_iter().map(|producer| async move {
             // The records' senders are told; here the client only has to wait for the end.
             let _ = producer.close().await;
         }))

@@ -72,6 +72,12 @@ impl ClientOptions {
                 i32::MAX
             )));
         }
+        if self.client_id.len() > MAX_CLIENT_ID {
+            let length = self.client_id.len();
+            return Err(Error::invalid(format!(
+                "client_id has {length} bytes: give {MAX_CLIENT_ID} at most"
+            )));
+        }
         if let Some(endpoint) = &self.endpoint {
             check_endpoint(endpoint)?;
         }
@@ -125,8 +131,11 @@ impl ClientOptions {
 /// A day: long enough for anyone, short enough that no deadline overflows.
 pub(crate) const MAX_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
 
-/// Handshake and metadata of a small cluster fit into this.
-const MIN_FRAME_BYTES: usize = 64 * 1024;
+/// The smallest answer that a consumer asks for, and what surrounds it.
+const MIN_FRAME_BYTES: usize = 128 * 1024;
+
+/// Strings of the protocol have 15 bits; this leaves no doubt.
+const MAX_CLIENT_ID: usize = 255;
 
 fn check_endpoint(endpoint: &str) -> Result<()> {
     let valid = endpoint

@@ -19,6 +19,8 @@ pub mod producer;
 mod protocol;
 #[cfg(test)]
 mod recorded_tests;
+#[cfg(test)]
+mod spu_tests;
 mod transport;
 mod watch;
 

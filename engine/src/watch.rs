@@ -40,8 +40,8 @@ impl Watches {
         })
     }
 
-    /// Applies updates until the connection is lost.
-    async fn follow(&mut self, view: &ClusterView, silence: Duration) -> Error {
+    /// Applies updates until the connection is lost. `backoff` starts anew once something came.
+    async fn follow(&mut self, view: &ClusterView, silence: Duration, backoff: &mut Backoff) -> Error {
         let (mut topics, mut partitions, mut spus) = (First(true), First(true), First(true));
         loop {
             let update = tokio::select! {
@@ -59,6 +59,7 @@ impl Watches {
             if let Err(error) = update {
                 return error;
             }
+            *backoff = Backoff::reconnect();
         }
     }
 }
@@ -101,7 +102,7 @@ pub(crate) async fn run(cluster: Weak<Cluster>, mut watches: Watches, view: Arc<
             None => return,
         };
         tokio::select! {
-            error = watches.follow(&view, silence) => tracing::warn!(%error, "metadata watch lost, reconnecting"),
+            error = watches.follow(&view, silence, &mut backoff) => tracing::warn!(%error, "metadata watch lost, reconnecting"),
             () = closing => return,
         }
         watches = loop {
@@ -120,6 +121,5 @@ pub(crate) async fn run(cluster: Weak<Cluster>, mut watches: Watches, view: Arc<
                 Err(error) => tracing::debug!(%error, "metadata watch cannot reconnect yet"),
             }
         };
-        backoff = Backoff::reconnect();
     }
 }

@@ -1,8 +1,6 @@
 //! Builds a batch in wire format while the records arrive: one append per record, header and checksum at the end.
 //!
-//! Nothing is copied again afterwards: [`BatchBuilder::finish`] hands the same buffer out as `Bytes`.
-
-use bytes::Bytes;
+//! Nothing is copied again afterwards: [`BatchBuilder::finish`] hands the same buffer out.
 
 use crate::batch::{HEADER_LEN, MAGIC, PREAMBLE_LEN, set_crc};
 use crate::varint;
@@ -35,7 +33,12 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An empty batch with room for `capacity` bytes in all.
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut buffer = Vec::with_capacity(capacity.max(EMPTY_LEN));
+        Self::with_buffer(Vec::with_capacity(capacity.max(EMPTY_LEN)))
+    }
+
+    /// An empty batch that is built in `buffer`, whose content is dropped.
+    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
         buffer.resize(EMPTY_LEN, 0);
         BatchBuilder { buffer, records: 0, first_timestamp: NO_TIMESTAMP, max_timestamp: NO_TIMESTAMP }
     }
@@ -100,7 +103,7 @@ impl BatchBuilder {
     }
 
     /// Completes header and checksum. The base offset is 0: the server assigns it.
-    pub fn finish(self) -> Bytes {
+    pub fn finish(self) -> Vec<u8> {
         let mut batch = self.buffer;
         let batch_len = (batch.len() - PREAMBLE_LEN) as i32;
         batch[8..12].copy_from_slice(&batch_len.to_be_bytes());
@@ -114,6 +117,6 @@ impl BatchBuilder {
         batch[53..57].copy_from_slice(&(-1i32).to_be_bytes());
         batch[57..61].copy_from_slice(&self.records.to_be_bytes());
         set_crc(&mut batch);
-        Bytes::from(batch)
+        batch
     }
 }

@@ -24,19 +24,24 @@ pub struct FrameError {
     pub max: usize,
 }
 
+/// The payload length that the prefix at the front of `buffer` announces; `None` if the prefix is not all there.
+pub fn announced(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
+    let Some(prefix) = buffer.first_chunk::<LENGTH_PREFIX>() else {
+        return Ok(None);
+    };
+    let length = i32::from_be_bytes(*prefix);
+    match usize::try_from(length) {
+        Ok(payload) if (MIN_PAYLOAD..=max).contains(&payload) => Ok(Some(payload)),
+        _ => Err(FrameError { length, max }),
+    }
+}
+
 /// Takes the payload of one complete frame off the front of `buffer`.
 ///
 /// `None` means that more bytes are needed; room for them is reserved then, so that one large frame does not grow the
 /// buffer in small steps. `max` bounds the payload.
 pub fn split_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, FrameError> {
-    let Some(prefix) = buffer.first_chunk::<LENGTH_PREFIX>() else {
-        return Ok(None);
-    };
-    let length = i32::from_be_bytes(*prefix);
-    let payload = match usize::try_from(length) {
-        Ok(payload) if (MIN_PAYLOAD..=max).contains(&payload) => payload,
-        _ => return Err(FrameError { length, max }),
-    };
+    let Some(payload) = announced(buffer, max)? else { return Ok(None) };
     let frame = LENGTH_PREFIX + payload;
     if buffer.len() < frame {
         buffer.reserve(frame - buffer.len());

@@ -7,5 +7,6 @@
 pub mod batch;
 pub mod builder;
 pub mod frame;
+pub mod pool;
 pub mod varint;
 pub mod view;

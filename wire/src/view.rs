@@ -203,7 +203,7 @@ mod tests {
         for (index, (key, value)) in records.iter().enumerate() {
             builder.push(key.as_deref(), value, 1_000 + index as i64);
         }
-        let mut batch = builder.finish().to_vec();
+        let mut batch = builder.finish();
         set_base_offset(&mut batch, base_offset);
         batch
     }

@@ -132,7 +132,7 @@ pub fn batch_of(value: &[u8], count: usize) -> Bytes {
     for _ in 0..count {
         batch.push(None, value, 1_700_000_000_000);
     }
-    batch.finish()
+    batch.finish().into()
 }
 
 /// A produce request with one entry for partition 0 per record set.

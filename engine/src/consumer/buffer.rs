@@ -56,6 +56,10 @@ impl Buffer {
         let mut state = self.state.lock();
         state.live += 1;
         state.partitions.entry(partition).or_default();
+        // If all others have ended, there is no longer an end to tell.
+        if state.turns.is_empty() && !state.closed {
+            self.filled.send_if_modified(|filled| std::mem::replace(filled, false));
+        }
     }
 
     /// The most that the next answer of one partition should hold, in bytes.

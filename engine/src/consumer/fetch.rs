@@ -12,12 +12,14 @@ use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::Isolation as WireIsolation;
 use fluvio_spu_schema::server::stream_fetch::{StreamFetchRequest, StreamFetchResponse};
 use fluvio_spu_schema::server::update_offset::{OffsetUpdate, UpdateOffsetsRequest, UpdateOffsetsResponse};
+use tokio::sync::watch;
 use wire::batch::{BatchError, Batches, Rest};
 use wire::view::decode;
 
 use super::{Batch, Core};
 use crate::cluster::Backoff;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Spu;
 use crate::producer::Isolation;
 use crate::protocol::RecordBytes;
 use crate::transport::{Connection, Reply};
@@ -104,8 +106,9 @@ impl Fetch {
 
     async fn follow(&mut self) -> Result<std::convert::Infallible, Ended> {
         let core = Arc::clone(&self.core);
-        let max_bytes = core.buffer.answer_bytes().max(self.at_least);
+        let max_bytes = core.buffer.answer_bytes().max(self.at_least).min(self.most());
         core.buffer.room(self.partition, max_bytes).await;
+        let mut changes = core.cluster.view.changes();
         let leader = core.cluster.view.leader(&core.topic, self.partition).ok_or_else(|| {
             let message = format!("{} has no leader at the moment", self.name());
             Ended::Again(Error::new(ErrorKind::Connection, message))
@@ -114,7 +117,10 @@ impl Fetch {
         let request = self.request(max_bytes);
         let mut answers = connection.stream(request, WAITING_ANSWERS).map_err(Ended::Again)?;
         loop {
-            let answer: Answer = answers.next().await.map_err(Ended::Again)?;
+            let answer: Answer = tokio::select! {
+                answer = answers.next() => answer.map_err(Ended::Again)?,
+                ended = self.moved(&leader, &mut changes) => return Err(ended),
+            };
             let stream_id = answer.stream_id;
             let records = self.records_of(answer)?;
             let complete = next_offset(&records.0);
@@ -123,7 +129,7 @@ impl Fetch {
             let early =
                 complete.is_some() && core.buffer.has_room_for(self.partition, records.0.len(), max_bytes);
             let acknowledged = early.then(|| acknowledge(&connection, stream_id, next)).transpose()?;
-            self.take_in(records)?;
+            self.take_in(records, max_bytes)?;
             self.position = next;
             let acknowledged = match acknowledged {
                 Some(reply) => reply,
@@ -134,6 +140,19 @@ impl Fetch {
             };
             self.confirm(&connection, acknowledged).await?;
         }
+    }
+
+    /// Completes once another SPU leads the partition: the one that led it may keep its streams open and say nothing.
+    async fn moved(&self, leader: &Spu, changes: &mut watch::Receiver<u64>) -> Ended {
+        // The view lives in `self`: waiting cannot fail.
+        while changes.changed().await.is_ok() {
+            let now = self.core.cluster.view.leader(&self.core.topic, self.partition);
+            if now.as_ref().is_some_and(|now| now != leader) {
+                break;
+            }
+        }
+        let message = format!("SPU {} does not lead {} any more", leader.id, self.name());
+        Ended::Again(Error::new(ErrorKind::Connection, message))
     }
 
     fn request(&self, max_bytes: usize) -> StreamFetchRequest<RecordBytes> {
@@ -169,7 +188,11 @@ impl Fetch {
     }
 
     /// Decodes an answer and puts its records into the buffer.
-    fn take_in(&mut self, (data, high_watermark): (bytes::Bytes, i64)) -> Result<(), Ended> {
+    fn take_in(
+        &mut self,
+        (data, high_watermark): (bytes::Bytes, i64),
+        max_bytes: usize,
+    ) -> Result<(), Ended> {
         let decoded = decode(&data, self.position, self.core.options.check_crc);
         if decoded.next_offset.is_some() {
             // Something came through: what failed before is over.
@@ -189,22 +212,29 @@ impl Fetch {
         }
         match decoded.rest {
             Some(Rest::Cut { needed }) if decoded.next_offset.is_none() => {
-                Err(self.too_small(needed, data.len()))
+                Err(self.too_small(needed, max_bytes))
             }
             _ => Ok(()),
         }
     }
 
-    fn too_small(&self, needed: Option<usize>, had: usize) -> Ended {
-        let most = self.core.cluster.settings.max_frame - ANSWER_OVERHEAD;
-        let needed = needed.unwrap_or(had.saturating_mul(2));
+    /// The most that an answer may hold. The options leave room for the overhead.
+    fn most(&self) -> usize {
+        self.core.cluster.settings.max_frame - ANSWER_OVERHEAD
+    }
+
+    /// An answer of `asked` bytes does not hold the next batch, which has `needed` bytes as far as that is known. Grows
+    /// with every attempt, so that a server that cuts elsewhere is not asked for ever.
+    fn too_small(&self, needed: Option<usize>, asked: usize) -> Ended {
+        let most = self.most();
+        let needed = needed.unwrap_or(0).max(asked.saturating_add(1));
         if needed <= most {
-            return Ended::TooSmall(needed.max(had.saturating_mul(2)).min(most));
+            return Ended::TooSmall(needed.max(asked.saturating_mul(2)).min(most));
         }
         Ended::Fatal(Error::new(
             ErrorKind::RecordTooLarge,
             format!(
-                "{}: the batch at offset {} has {needed} bytes, max_frame_bytes allows {most}",
+                "{}: the batch at offset {} needs answers of {needed} bytes, max_frame_bytes allows {most}",
                 self.name(),
                 self.position
             ),

@@ -160,7 +160,7 @@ impl Drop for Consumer {
 }
 
 /// A reference that keeps no consumer alive; what the client closes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WeakConsumer {
     core: Weak<Core>,
 }
@@ -187,6 +187,7 @@ impl Core {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         if !tasks.closed {
+            tasks.running.retain(|task| !task.is_finished());
             tasks.running.push(tokio::spawn(task).abort_handle());
         }
     }
@@ -211,6 +212,8 @@ async fn follow_new_partitions(
     mut known: u32,
     mut changes: tokio::sync::watch::Receiver<u64>,
 ) {
+    // They may have been added since they were counted.
+    changes.mark_changed();
     while changes.changed().await.is_ok() {
         let Some(core) = core.upgrade() else { return };
         let count = core.cluster.view.partition_count(&core.topic).unwrap_or(known);

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use wire::builder::{EMPTY_LEN, max_record_len};
+use wire::pool::Pool;
 
 use super::outcome::Tally;
 use super::partition::{Batch, Partition, Queue};
@@ -17,6 +18,9 @@ use super::partitioner::Partitioner;
 use super::{Many, NO_KEY, ProducerOptions, RECORD_OVERHEAD, Room, dispatcher};
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Buffers of sealed batches that are kept for later ones.
+const KEPT_BUFFERS: usize = 32;
 
 /// What the handles and the dispatcher share.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(super) struct Core {
     pub(super) room: Arc<Semaphore>,
     /// Partitions that have something to send and are not yet known to the dispatcher.
     pub(super) dirty: Mutex<Vec<Arc<Partition>>>,
+    /// For batches, so that their memory is used again.
+    pub(super) buffers: Pool,
     pub(super) wake: Notify,
     /// Counts resolved batches, for those who flush.
     pub(super) progress: watch::Sender<u64>,
@@ -107,6 +113,7 @@ impl Core {
             partitions: RwLock::new((0..count).map(|index| Arc::new(Partition::new(index))).collect()),
             partitioner: Partitioner::default(),
             dirty: Mutex::default(),
+            buffers: Pool::new(KEPT_BUFFERS),
             wake: Notify::new(),
             progress: watch::Sender::new(0),
             closed: AtomicBool::new(false),
@@ -245,7 +252,7 @@ impl Core {
             })
             .collect();
         self.wake.notify_one();
-        let done = || targets.iter().all(|(partition, target)| partition.queue.lock().resolved >= *target);
+        let done = || targets.iter().all(|(partition, target)| partition.queue.lock().is_told(*target));
         while !done() {
             // The sender is in `self`: it cannot be gone.
             if progress.changed().await.is_err() {
@@ -279,14 +286,7 @@ impl Core {
     }
 
     pub(super) fn undelivered(&self) -> u64 {
-        self.partitions
-            .read()
-            .iter()
-            .map(|partition| {
-                let queue = partition.queue.lock();
-                queue.accepted - queue.resolved
-            })
-            .sum()
+        self.partitions.read().iter().map(|partition| partition.queue.lock().undelivered()).sum()
     }
 
     /// From here on, no record is accepted and nobody waits for room.
@@ -314,12 +314,12 @@ impl Core {
         }
     }
 
-    /// Tells everyone who waits for a batch, and frees its room.
+    /// Tells everyone who waits for a batch, and frees its room. It counts as told only afterwards: whoever flushes may
+    /// rely on the handlers having been called.
     pub(super) fn resolve(&self, partition: &Partition, batch: Batch, result: Result<i64>) {
-        let records = u64::from(batch.records);
         self.room.add_permits(batch.room);
-        partition.queue.lock().resolved += records;
         batch.waiters.resolve(partition.index, result);
+        partition.queue.lock().told(batch.first, batch.records);
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
     }
 }

@@ -90,17 +90,21 @@ impl Dispatcher {
     async fn run(&mut self) {
         let core = Arc::clone(&self.core);
         let mut changes = core.cluster.view.changes();
+        // Partitions may have been added since they were counted.
+        changes.mark_changed();
         loop {
             if core.given_up.get().is_some() {
                 return;
             }
-            for partition in std::mem::take(&mut *core.dirty.lock()) {
+            // Not locked while handlers are called: they may send.
+            let dirty = std::mem::take(&mut *core.dirty.lock());
+            for partition in dirty {
                 self.route(partition);
             }
             self.resume_paused();
             self.dispatch();
-            // What is accepted before `ending` is set is in `dirty` or known here.
-            if core.ending.load(Ordering::Acquire) && self.is_idle() && core.dirty.lock().is_empty() {
+            // Nothing is accepted any more once `ending` is set.
+            if core.ending.load(Ordering::Acquire) && self.is_done() {
                 return;
             }
             let timer = self.paused.iter().map(|paused| paused.until).min();
@@ -116,10 +120,10 @@ impl Dispatcher {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether everything has its fate. A pause may still run then: nobody waits for it.
+    fn is_done(&self) -> bool {
         self.sent.is_empty()
-            && self.paused.is_empty()
-            && self.lanes.values().all(|lane| lane.queue.is_empty())
+            && self.core.partitions.read().iter().all(|partition| partition.queue.lock().is_empty())
     }
 
     /// Puts a partition into the lane of its leader, or has it wait for one.
@@ -132,7 +136,7 @@ impl Dispatcher {
                 {
                     let mut queue = partition.queue.lock();
                     if queue.is_empty() {
-                        queue.known = false;
+                        partition.gave_up(&mut queue);
                         return;
                     }
                 }
@@ -178,15 +182,13 @@ impl Dispatcher {
 
     /// Sends a request to every SPU that has batches and is free.
     fn dispatch(&mut self) {
-        let free: Vec<i32> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.unanswered < self.core.options.in_flight && !lane.queue.is_empty())
-            .map(|(spu, _)| *spu)
-            .collect();
-        for spu in free {
-            let batches = self.gather(spu);
-            if !batches.is_empty() {
+        let spus: Vec<i32> = self.lanes.keys().copied().collect();
+        for spu in spus {
+            while self.lanes.get(&spu).is_some_and(|lane| lane.unanswered < self.core.options.in_flight) {
+                let batches = self.gather(spu);
+                if batches.is_empty() {
+                    break;
+                }
                 self.send(spu, batches);
             }
         }
@@ -199,12 +201,14 @@ impl Dispatcher {
         let now = Instant::now();
         let Some(lane) = self.lanes.get_mut(&spu) else { return Vec::new() };
         let mut batches = Vec::new();
+        // Behind those whose batch did not fit this time, so that everyone's turn comes.
+        let mut served = Vec::new();
         let mut size = 0;
         for partition in std::mem::take(&mut lane.queue) {
             self.expire(&partition, now);
             let mut queue = partition.queue.lock();
             let Some(len) = queue.front_len() else {
-                queue.known = false;
+                partition.gave_up(&mut queue);
                 continue;
             };
             let lane = self.lanes.entry(spu).or_default();
@@ -226,13 +230,14 @@ impl Dispatcher {
                 if queue.is_empty() {
                     queue.known = false;
                 } else {
-                    lane.queue.push_back(Arc::clone(&partition));
+                    served.push(Arc::clone(&partition));
                 }
                 drop(queue);
                 size += len;
                 batches.push((partition, waiting.sealed()));
             }
         }
+        self.lanes.entry(spu).or_default().queue.extend(served);
         batches
     }
 
@@ -302,14 +307,19 @@ impl Dispatcher {
     }
 
     fn settle(&mut self, partition: Arc<Partition>, batch: Batch, code: &ErrorCode, base_offset: i64) {
+        let what = || format!("partition {} of topic {:?}", partition.index, self.core.topic);
         if code.is_ok() {
+            if base_offset.checked_add(i64::from(batch.records)).is_none_or(|_| base_offset < 0) {
+                let message = format!("{}: the server says that it wrote to offset {base_offset}", what());
+                self.failed(partition, batch, &Error::new(ErrorKind::Protocol, message));
+                return;
+            }
             partition.set_reachable(true);
             partition.queue.lock().in_flight -= 1;
             self.core.resolve(&partition, batch, Ok(base_offset));
             return;
         }
-        let what = format!("partition {} of topic {:?}", partition.index, self.core.topic);
-        let error = Error::from_code(code, &what, None);
+        let error = Error::from_code(code, &what(), None);
         if error.is_retriable() {
             self.refresh();
         }

@@ -190,7 +190,7 @@ impl Producer {
 }
 
 /// A reference that keeps no producer alive; what the client closes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WeakProducer {
     core: Weak<Core>,
 }

@@ -1,12 +1,13 @@
 //! What waits to be sent to one partition: the open batch that gathers, and sealed batches in their order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::builder::{BatchBuilder, EMPTY_LEN, max_record_len};
+use wire::pool::Pool;
 
 use super::core::{Core, record_room};
 use super::outcome::Waiters;
@@ -30,6 +31,12 @@ impl Partition {
         self.reachable.load(Ordering::Relaxed)
     }
 
+    /// Nothing waits any more, and not because it was sent. The next record tries again.
+    pub(super) fn gave_up(&self, queue: &mut Queue) {
+        queue.known = false;
+        self.set_reachable(true);
+    }
+
     pub(super) fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::Relaxed);
     }
@@ -43,7 +50,10 @@ pub(super) struct Queue {
     /// Records accepted so far.
     pub(super) accepted: u64,
     /// Records whose fate was told so far.
-    pub(super) resolved: u64,
+    resolved: u64,
+    /// The number of the first record of each batch without a fate: with more than one in flight, batches can get theirs
+    /// out of order.
+    untold: BTreeSet<u64>,
     /// Whether the dispatcher has this partition in its lists.
     pub(super) known: bool,
     /// Whether the dispatcher waits for a full batch, because the open one lingers.
@@ -59,7 +69,10 @@ pub(super) struct Queue {
 /// A batch that gathers.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
+    first: u64,
     builder: BatchBuilder,
+    /// Where the builder's buffer goes when the batch has its fate.
+    buffers: Pool,
     waiters: Waiters,
     room: usize,
     opened: Instant,
@@ -77,6 +90,8 @@ pub(super) enum Waiting {
 /// A complete batch with everyone who waits for it.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// Number of its first record among all that its partition accepted.
+    pub(super) first: u64,
     pub(super) bytes: Bytes,
     pub(super) waiters: Waiters,
     pub(super) records: u32,
@@ -92,8 +107,9 @@ impl Waiting {
         match self {
             Waiting::Returned(batch) => batch,
             Waiting::Gathered(open) => Batch {
+                first: open.first,
                 records: open.builder.records(),
-                bytes: open.builder.finish(),
+                bytes: open.buffers.freeze(open.builder.finish()),
                 waiters: open.waiters,
                 room: open.room,
                 opened: open.opened,
@@ -129,12 +145,18 @@ impl Queue {
             self.seal();
         }
         let hint = self.last_len.max(512).min(core.options.batch_bytes).max(EMPTY_LEN + record_len);
+        let first = self.accepted;
         let open = self.open.get_or_insert_with(|| OpenBatch {
-            builder: BatchBuilder::with_capacity(hint),
+            first,
+            builder: BatchBuilder::with_buffer(core.buffers.take(hint)),
+            buffers: core.buffers.clone(),
             waiters: Waiters::default(),
             room: 0,
             opened: Instant::now(),
         });
+        if open.builder.is_empty() {
+            self.untold.insert(first);
+        }
         open.builder.push(key, value, timestamp);
         open.room += record_room(key, value);
         self.accepted += 1;
@@ -149,6 +171,22 @@ impl Queue {
             Some(open) => &mut open.waiters,
             None => unreachable!("a waiter is added after its record"),
         }
+    }
+
+    /// The records of a batch were told their fate.
+    pub(super) fn told(&mut self, first: u64, records: u32) {
+        self.untold.remove(&first);
+        self.resolved += u64::from(records);
+    }
+
+    /// Whether each of the first `accepted` records was told its fate.
+    pub(super) fn is_told(&self, accepted: u64) -> bool {
+        self.untold.first().is_none_or(|first| *first >= accepted)
+    }
+
+    /// Records without a fate.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.accepted - self.resolved
     }
 
     /// Ends the open batch: it is sent as soon as its turn comes.

@@ -154,6 +154,7 @@ impl Connection {
         let (sender, receiver) = mpsc::channel(capacity);
         let id = self.inner.next_id();
         let frame = encode_request(request, version, id, &self.inner.settings.client_id)?;
+        self.inner.shared.streams.store(true, Ordering::Relaxed);
         self.inner.enqueue(id, Waiter::Stream(sender), frame)?;
         Ok(StreamFrames { receiver, shared: Arc::clone(&self.inner.shared), version, id })
     }
