@@ -35,3 +35,5 @@ def test_round_trip_from_the_wheel(interpreter: Interpreter, wheel: Path, tmp_pa
         environment=clean,
     )
     assert printed.splitlines() == ["asyncio ok", "trio ok", "sync ok"]
+    command = [str(environment / "bin" / "fluvio-devserver"), "--version"]
+    assert artifacts.run(command, cwd=tmp_path, environment=clean).startswith("fluvio-devserver ")

@@ -40,7 +40,7 @@ def test_it_holds_the_package_the_library_and_the_server(wheel: Path) -> None:
     metadata = {name.split("/", 1)[1] for name in names - package}
     expected = {"__init__.py", "_ffi.py", "py.typed", "libfluvio_cffi.so", "bin/fluvio-devserver"}
     assert {f"fluvio_cffi/{name}" for name in expected} <= package
-    assert metadata == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
+    assert metadata == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
     sources = {str(file.relative_to(artifacts.ROOT)) for file in artifacts.ROOT.glob("fluvio_cffi/**/*.py")}
     assert sources <= package, "Python files are missing from the wheel"
     assert not {name for name in package if "__pycache__" in name or name.endswith(".new")}
