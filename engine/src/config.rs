@@ -168,6 +168,7 @@ mod tests {
             (r#"{"endpoint": "h:1", "profile": "p"}"#, "both endpoint and profile"),
             (r#"{"request_timeout_ms": 0}"#, "request_timeout_ms is 0"),
             (r#"{"max_frame_bytes": 5}"#, "max_frame_bytes is 5"),
+            (&format!(r#"{{"client_id": "{}"}}"#, "x".repeat(300)), "client_id has 300 bytes"),
             ("[", "client options"),
         ] {
             let error = ClientOptions::from_json(text).expect_err(text);

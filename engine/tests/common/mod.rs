@@ -1,6 +1,8 @@
 //! A dev server (or the cluster that `FLUVIO_TEST_ENDPOINT` names) and topics of one's own.
 #![allow(dead_code, missing_docs)]
 
+pub mod process;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -48,6 +50,14 @@ pub async fn connect(endpoint: &str) -> Result<Client> {
     Client::connect(ClientOptions { endpoint: Some(endpoint.to_owned()), ..ClientOptions::default() }).await
 }
 
+/// A client that loses patience soon.
+pub async fn impatient(endpoint: &str) -> Client {
+    let options = format!(
+        r#"{{"endpoint": "{endpoint}", "connect_timeout_ms": 400, "request_timeout_ms": 400, "close_timeout_ms": 600}}"#
+    );
+    Client::connect(ClientOptions::from_json(&options).unwrap()).await.expect("connects")
+}
+
 pub async fn topic(client: &Client, partitions: u32) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("engine-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -56,7 +66,7 @@ pub async fn topic(client: &Client, partitions: u32) -> String {
     name
 }
 
-struct One(oneshot::Sender<Result<Ack>>);
+pub struct One(pub oneshot::Sender<Result<Ack>>);
 
 impl AckHandler for One {
     fn acked(self: Box<Self>, result: Result<Ack>) {
