@@ -928,7 +928,7 @@ void fluvio_deliveries_free(struct fluvio_deliveries *deliveries);
  *
  * Parameters: `topic` is UTF-8, `topic_len` bytes. `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0:
  *   `{}`). Its keys, all optional: `partitions` (array of numbers; absent: all), `start` ({"beginning": n},
- *   {"end": n} or {"offset": n}; default {"end": 0}), `prefetch_bytes`, `max_batch_bytes`, `isolation`
+ *   {"end": n} or {"offset": n}; default {"end": 0}), `prefetch_bytes`, `isolation`
  *   ("read_uncommitted", "read_committed"), `check_crc` (true). Unknown keys are refused by name.
  * Ownership: the inputs are copied. The consumer may outlive the client handle.
  * Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.

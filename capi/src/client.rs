@@ -126,7 +126,7 @@ pub unsafe extern "C" fn fluvio_client_close(
         boundary(error, || {
             let handle = handle::get(client)?;
             let client = handle.client.clone();
-            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
+            handle::get(context)?.start_in_order(user_data, None, WhenCancelled::GoOn, async move {
                 client.close().await;
                 Ok::<_, Failure>(Outcome::done())
             })?;

@@ -38,7 +38,7 @@ pub struct ConsumerHandle {
 ///
 /// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0:
 ///   `{}`). Its keys, all optional: `partitions` (array of numbers; absent: all), `start` ({"beginning": n},
-///   {"end": n} or {"offset": n}; default {"end": 0}), `prefetch_bytes`, `max_batch_bytes`, `isolation`
+///   {"end": n} or {"offset": n}; default {"end": 0}), `prefetch_bytes`, `isolation`
 ///   ("read_uncommitted", "read_committed"), `check_crc` (true). Unknown keys are refused by name.
 /// Ownership: the inputs are copied. The consumer may outlive the client handle.
 /// Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn fluvio_consumer_ready(
             let operations = handle::get(context)?;
             let claim = Claim::take(&handle.waiting).ok_or_else(|| busy("wait for"))?;
             let ready = handle.consumer.ready();
-            operations.start(user_data, Some(claim), async move {
+            operations.start_in_order(user_data, Some(claim), WhenCancelled::Drop, async move {
                 ready.await;
                 Ok::<_, error::Failure>(Outcome::done())
             })?;
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn fluvio_consumer_close(
     unsafe {
         boundary(error, || {
             let consumer = Arc::clone(&handle::get(consumer)?.consumer);
-            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
+            handle::get(context)?.start_in_order(user_data, None, WhenCancelled::GoOn, async move {
                 consumer.close().await;
                 Ok::<_, error::Failure>(Outcome::done())
             })?;

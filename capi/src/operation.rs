@@ -28,6 +28,8 @@ use crate::sink::Sink;
 /// The pending operations of one context.
 pub(crate) struct Operations {
     runtime: &'static Handle,
+    /// Whether an operation may complete inside the call that starts it.
+    at_once: bool,
     table: Mutex<Table>,
 }
 
@@ -90,8 +92,9 @@ pub(crate) struct Ticket {
 
 impl Operations {
     pub(crate) fn new(runtime: &'static Handle, sink: Sink) -> Arc<Self> {
+        let at_once = sink.is_queue();
         let table = Table { sink: Some(Arc::new(sink)), pending: HashMap::default(), next_serial: 0 };
-        Arc::new(Operations { runtime, table: Mutex::new(table) })
+        Arc::new(Operations { runtime, at_once, table: Mutex::new(table) })
     }
 
     /// Runs `work` on the runtime as the operation `user_data`.
@@ -111,10 +114,12 @@ impl Operations {
     }
 
     /// Like `start`, but `work` begins during this call: operations that queue up in the engine do so in call order, and
-    /// one that changes a state has changed it when the call returns. Its completion still comes from the runtime.
+    /// one that changes a state has changed it when the call returns. If it is finished by then, a queue has its completion
+    /// at once; a function of the host is still called from the runtime.
     pub(crate) fn start_in_order<F>(
         self: &Arc<Self>,
         user_data: u64,
+        claim: Option<Claim>,
         when_cancelled: WhenCancelled,
         work: F,
     ) -> Result<(), Failure>
@@ -122,13 +127,14 @@ impl Operations {
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
         let (stop, stopped) = oneshot::channel();
-        let ticket = self.register(user_data, Stop::Task(stop), None)?;
+        let ticket = self.register(user_data, Stop::Task(stop), claim)?;
         let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         let first = {
             let _entered = self.runtime.enter();
             work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         };
         match first {
+            Poll::Ready(result) if self.at_once => ticket.finish(outcome(result)),
             Poll::Ready(result) => drop(self.runtime.spawn(async move { ticket.finish(outcome(result)) })),
             Poll::Pending => match when_cancelled {
                 WhenCancelled::Drop => drop(self.runtime.spawn(run(ticket, stopped, work))),

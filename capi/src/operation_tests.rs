@@ -104,7 +104,7 @@ fn results_errors_and_panics_complete() {
     for in_order in [false, true] {
         let start = |user_data, work: Work| match in_order {
             false => operations.start(user_data, None, ready(work)),
-            true => operations.start_in_order(user_data, WhenCancelled::Drop, ready(work)),
+            true => operations.start_in_order(user_data, None, WhenCancelled::Drop, ready(work)),
         };
         start(1, Ok(Outcome::done())).unwrap();
         recorder.expect(1, fluvio_status::Ok);
@@ -113,13 +113,13 @@ fn results_errors_and_panics_complete() {
         let panics = async { panic!("on purpose") };
         match in_order {
             false => operations.start(3, None, panics).unwrap(),
-            true => operations.start_in_order(3, WhenCancelled::Drop, panics).unwrap(),
+            true => operations.start_in_order(3, None, WhenCancelled::Drop, panics).unwrap(),
         }
         assert_eq!(recorder.next(), (3, fluvio_status::Error as i32, Some(fluvio_error_kind::Panic)));
     }
     // A panic after the first poll, too.
     operations
-        .start_in_order(4, WhenCancelled::Drop, async {
+        .start_in_order(4, None, WhenCancelled::Drop, async {
             tokio::task::yield_now().await;
             panic!("on purpose")
         })
@@ -135,7 +135,7 @@ fn a_pending_user_data_is_refused_and_a_completed_one_is_free() {
     operations.start(7, None, pending::<Work>()).unwrap();
     for refused in [
         operations.start(7, None, ready(Ok(Outcome::done()))),
-        operations.start_in_order(7, WhenCancelled::Drop, ready(Ok(Outcome::done()))),
+        operations.start_in_order(7, None, WhenCancelled::Drop, ready(Ok(Outcome::done()))),
         operations.ticket(7).map(|_| unreachable!()),
     ] {
         assert!(format!("{:?}", refused.unwrap_err()).contains("Duplicate"));
@@ -215,7 +215,7 @@ fn work_started_in_order_has_begun_when_the_call_returns() {
         let begun = Arc::clone(&order);
         recorder
             .operations
-            .start_in_order(number, WhenCancelled::Drop, async move {
+            .start_in_order(number, None, WhenCancelled::Drop, async move {
                 begun.lock().unwrap().push(number);
                 tokio::task::yield_now().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -302,11 +302,32 @@ fn work_that_must_end_goes_on_after_a_cancel() {
             let _ = end.send(());
             Ok(Outcome::value::<fluvio_document>(c"late".to_owned()))
         };
-        recorder.operations.start_in_order(1, when_cancelled, work).unwrap();
+        recorder.operations.start_in_order(1, None, when_cancelled, work).unwrap();
         recorder.operations.cancel(1);
         recorder.expect(1, fluvio_status::Cancelled);
         assert_eq!(go.send(()).is_ok(), goes_on);
         assert_eq!(ended.recv_timeout(LONG).is_ok(), goes_on);
     }
     assert!(recorder.rest().is_empty());
+}
+
+#[test]
+fn a_queue_has_what_is_finished_at_once() {
+    use crate::queue::{fluvio_queue_drain, fluvio_queue_free, fluvio_queue_new, fluvio_queue_sink};
+    let mut sink = fluvio_sink { complete: None, release: None, context: std::ptr::null_mut() };
+    // SAFETY: valid arguments; the queue is freed last.
+    unsafe {
+        let queue = fluvio_queue_new(0, std::ptr::null_mut());
+        assert_eq!(fluvio_queue_sink(queue, &mut sink), fluvio_status::Ok);
+        let operations = Operations::new(runtime::get().unwrap(), Sink::new(&sink).unwrap());
+        let done = ready(Ok(Outcome::done()));
+        operations.start_in_order(7, None, WhenCancelled::Drop, done).unwrap();
+        let mut out = std::mem::MaybeUninit::<fluvio_completion>::uninit();
+        assert_eq!(fluvio_queue_drain(queue, out.as_mut_ptr(), 1), 1);
+        assert_eq!(out.assume_init().user_data, 7);
+        // The same user_data is free again.
+        operations.start_in_order(7, None, WhenCancelled::Drop, ready(Ok(Outcome::done()))).unwrap();
+        operations.close();
+        fluvio_queue_free(queue);
+    }
 }

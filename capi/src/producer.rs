@@ -132,7 +132,7 @@ pub unsafe extern "C" fn fluvio_producer_reserve(
                     "bytes is {bytes}, the producer's buffer has {buffer}"
                 )));
             }
-            handle::get(context)?.start_in_order(user_data, WhenCancelled::Drop, async move {
+            handle::get(context)?.start_in_order(user_data, None, WhenCancelled::Drop, async move {
                 Ok(Outcome::value::<fluvio_room>(Some(producer.reserve(bytes).await?)))
             })?;
             Ok(fluvio_status::Ok)
@@ -304,7 +304,7 @@ pub unsafe extern "C" fn fluvio_producer_flush(
     unsafe {
         boundary(error, || {
             let producer = handle::get(producer)?.clone();
-            handle::get(context)?.start_in_order(user_data, WhenCancelled::Drop, async move {
+            handle::get(context)?.start_in_order(user_data, None, WhenCancelled::Drop, async move {
                 producer.flush().await;
                 Ok::<_, Failure>(Outcome::done())
             })?;
@@ -334,7 +334,7 @@ pub unsafe extern "C" fn fluvio_producer_close(
     unsafe {
         boundary(error, || {
             let producer = handle::get(producer)?.clone();
-            handle::get(context)?.start_in_order(user_data, WhenCancelled::GoOn, async move {
+            handle::get(context)?.start_in_order(user_data, None, WhenCancelled::GoOn, async move {
                 producer.close().await?;
                 Ok(Outcome::done())
             })?;

@@ -165,7 +165,7 @@ fn free(completion: &fluvio_completion) {
 }
 
 /// The `complete` of a queue's sink.
-unsafe extern "C" fn complete(context: *mut c_void, completion: *const fluvio_completion) {
+pub(crate) unsafe extern "C" fn complete(context: *mut c_void, completion: *const fluvio_completion) {
     // SAFETY: the context is the share that fluvio_queue_sink gave away; the completion is valid for this call.
     boundary_or((), || unsafe {
         let queue = &*context.cast::<Shared>();

@@ -46,6 +46,12 @@ impl Sink {
         Ok(Sink { complete, release: sink.release, context: sink.context })
     }
 
+    /// Whether completions may also come on the caller's thread, inside the call that started the operation: so for the
+    /// queue, which only keeps them. A function of the host is never called there.
+    pub(crate) fn is_queue(&self) -> bool {
+        std::ptr::fn_addr_eq(self.complete, crate::queue::complete as unsafe extern "C" fn(_, _))
+    }
+
     pub(crate) fn complete(&self, completion: &fluvio_completion) {
         // SAFETY: the C contract of fluvio_sink: valid until `release` was called.
         unsafe { (self.complete)(self.context, completion) }
