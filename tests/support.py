@@ -39,7 +39,7 @@ ON_ASYNCIO = BACKENDS[:-1]
 async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:
     """Wait until a condition holds."""
     with anyio.fail_after(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (conditions of all kinds)
             await anyio.sleep(0.005)
 
 
@@ -87,5 +87,3 @@ def run_program(source: str, *arguments: str, timeout: float = 60) -> tuple[int,
         out, err = process.communicate()
         raise AssertionError(f"the program hung: {out}\n{err}") from None
     return process.returncode, out, err
-
-

@@ -66,7 +66,7 @@ async def test_errors(client: Client, name: str) -> None:
         await client.admin.topics.delete(name)
     for opening in (client.producer(name), client.consumer(name)):
         with pytest.raises(TopicNotFoundError, match=name):
-            await opening  # type: ignore[misc]
+            await opening
     with pytest.raises(FluvioError):
         await client.admin.topics.create("Not A Valid Name!")
     # The client is as good as before.

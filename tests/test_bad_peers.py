@@ -1,4 +1,4 @@
-"""Peers that are not there, do not answer, or are no Fluvio server: a typed error within the configured time."""
+"""Peers that are not there, do not answer or are no Fluvio server: a typed error in the configured time."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ async def test_nobody_there(anyio_backend: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["nonsense", "host:", ":9003", "host:port", "host:70000", "host:-1", "127.0.0.1:1:2", " ", "a b:1"]
+    "endpoint",
+    ["nonsense", "host:", ":9003", "host:port", "host:70000", "host:-1", "127.0.0.1:1:2", " ", "a b:1"],
 )
 async def test_garbage_endpoints(anyio_backend: Any, endpoint: str) -> None:
     with pytest.raises((InvalidArgumentError, FluvioConnectionError)) as caught:

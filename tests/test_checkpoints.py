@@ -39,7 +39,10 @@ async def close_twice(consumer: Any) -> None:
 @pytest.mark.parametrize("anyio_backend", ON_ASYNCIO, indirect=True)
 @pytest.mark.parametrize("case", CASES)
 async def test_others_get_their_turn(client: Client, topic: str, case: str) -> None:
-    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+    async with (
+        client.producer(topic) as producer,
+        client.consumer(topic, start=Offset.beginning()) as consumer,
+    ):
         await producer.send_many([b""] * 5)
         turns = 0
 
@@ -61,7 +64,10 @@ async def test_others_get_their_turn(client: Client, topic: str, case: str) -> N
 
 @pytest.mark.parametrize("case", CASES)
 async def test_cancelled_before_it_begins(client: Client, topic: str, case: str) -> None:
-    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+    async with (
+        client.producer(topic) as producer,
+        client.consumer(topic, start=Offset.beginning()) as consumer,
+    ):
         await producer.send_many([b""] * 5)
         with anyio.CancelScope() as scope:
             scope.cancel()
@@ -73,7 +79,10 @@ async def test_cancelled_before_it_begins(client: Client, topic: str, case: str)
 async def test_trio_agrees(client: Client, topic: str) -> None:
     import trio.testing
 
-    async with client.producer(topic) as producer, client.consumer(topic, start=Offset.beginning()) as consumer:
+    async with (
+        client.producer(topic) as producer,
+        client.consumer(topic, start=Offset.beginning()) as consumer,
+    ):
         await producer.send_many([b""] * 5)
         for case in CASES.values():
             with trio.testing.assert_checkpoints():

@@ -103,7 +103,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mute = tmp_path / "mute"
     mute.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
     mute.chmod(0o755)
-    with pytest.raises(FluvioTimeoutError, match="not ready within 0.3 s"):
+    with pytest.raises(FluvioTimeoutError, match=r"not ready within 0\.3 s"):
         DevServer(executable=str(mute), start_timeout=0.3).start()
     monkeypatch.setenv("FLUVIO_DEVSERVER", "/nowhere")
     with pytest.raises(FluvioError, match="/nowhere"):

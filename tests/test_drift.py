@@ -50,13 +50,20 @@ def test_all_symbols_resolve() -> None:
     assert len(names) > 40
     for name in names:
         assert getattr(_library.lib, name)
-    declared = set(re.findall(r"\b(fluvio_\w+)\(", re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)))
+    declared = set(
+        re.findall(r"\b(fluvio_\w+)\(", re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL))
+    )
     declared = {name for name in declared if not name.endswith("_fn")}
     assert declared == set(names)
 
 
 def test_layouts() -> None:
-    sizes = {"fluvio_completion": 40, "fluvio_sink": 24, "fluvio_batch_view": 88, "fluvio_deliveries_view": 40}
+    sizes = {
+        "fluvio_completion": 40,
+        "fluvio_sink": 24,
+        "fluvio_batch_view": 88,
+        "fluvio_deliveries_view": 40,
+    }
     for structure, size in sizes.items():
         assert _library.ffi.sizeof(structure) == size, structure
     offsets = {"user_data": 0, "status": 8, "kind": 12, "value": 16, "offset": 24, "partition": 32}
@@ -109,7 +116,11 @@ def test_trio_is_not_imported() -> None:
 
 @pytest.mark.parametrize(
     ("library", "message"),
-    [("/nowhere/lib.so", "is not a file"), (__file__, "cannot be loaded"), ("libc.so.6", "is not a fluvio_cffi library")],
+    [
+        ("/nowhere/lib.so", "is not a file"),
+        (__file__, "cannot be loaded"),
+        ("libc.so.6", "is not a fluvio_cffi library"),
+    ],
 )
 def test_a_wrong_library(library: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if library == "libc.so.6":

@@ -173,7 +173,8 @@ async def main():
     twin = fluvio_cffi.sync.connect(sys.argv[1])
     async with fluvio_cffi.connect(sys.argv[1]) as client:
         await client.admin.topics.create(name)
-        async with client.producer(name) as producer, client.consumer(name, start=Offset.beginning()) as consumer:
+        start = Offset.beginning()
+        async with client.producer(name) as producer, client.consumer(name, start=start) as consumer:
             await producer.send(b"first")
             await consumer.receive()
             for number in range(int(sys.argv[3])):

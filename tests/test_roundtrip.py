@@ -56,7 +56,7 @@ async def test_many_records_in_order(client: Client, topic: str) -> None:
         assert deliveries[1:3] == [Ack(0, 1), Ack(0, 2)]
     async with client.consumer(topic, start=Offset.beginning()) as consumer:
         with anyio.fail_after(TIMEOUT):
-            seen = []
+            seen: list[bytes] = []
             async for record in consumer:
                 assert record.offset == len(seen)
                 seen.append(record.value)
@@ -172,7 +172,10 @@ async def test_start_offsets(client: Client, topic: str) -> None:
             async with client.consumer(topic, start=start) as consumer:
                 (record,) = await take(consumer, 1)
                 assert record.offset == first, start
-        async with client.consumer(topic) as consumer, client.consumer(topic, start=Offset.absolute(100)) as other:
+        async with (
+            client.consumer(topic) as consumer,
+            client.consumer(topic, start=Offset.absolute(100)) as other,
+        ):
             await producer.send(b"new")
             assert (await take(consumer, 1))[0].offset == 100
             assert (await take(other, 1))[0].offset == 100
@@ -182,7 +185,10 @@ async def fill(client: Client, topic: str, count: int) -> None:
     async with client.producer(topic) as producer:
         await producer.send_many(
             [b"value %d" % number for number in range(count)],
-            keys=[None if number % 3 == 0 else b"" if number % 3 == 1 else b"%d" % number for number in range(count)],
+            keys=[
+                None if number % 3 == 0 else b"" if number % 3 == 1 else b"%d" % number
+                for number in range(count)
+            ],
         )
 
 
@@ -227,10 +233,10 @@ async def test_views_keep_the_response_alive(client: Client, topic: str) -> None
     values = batch.values(views=True)
     keys = batch.keys(views=True)
     del batch
-    assert all(isinstance(value, memoryview) and value.readonly for value in values)
+    assert all(value.readonly for value in values)
     assert [bytes(value) for value in values] == [b"value %d" % number for number in range(count)]
     assert keys[0] is None
-    assert keys[2] == b"2"
+    assert [bytes(key) for key in keys[1:3] if key is not None] == [b"", b"2"]
 
 
 async def test_mixed_iteration(client: Client, topic: str) -> None:

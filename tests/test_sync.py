@@ -1,4 +1,4 @@
-"""The synchronous twin: the same through blocking calls, in threads, with time limits, inside a running loop."""
+"""The synchronous twin: blocking calls, in threads, with time limits, inside a running loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import anyio
 import pytest
 
 import fluvio_cffi
-from fluvio_cffi import Ack, ClosedError, FluvioTimeoutError, InvalidArgumentError, InvalidTypeError, Offset, sync
+from fluvio_cffi import (
+    Ack,
+    ClosedError,
+    FluvioTimeoutError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    Offset,
+    sync,
+)
 
 
 @pytest.fixture
@@ -99,7 +107,9 @@ def test_a_delivery_waited_for_in_another_thread(twin: sync.Client, twin_topic: 
     with twin.producer(twin_topic, linger=0.1) as producer:
         deliveries = [producer.submit(b"x") for _ in range(10)]
         results: list[Any] = []
-        thread = threading.Thread(target=lambda: results.extend(d.wait(timeout=20).offset for d in deliveries))
+        thread = threading.Thread(
+            target=lambda: results.extend(d.wait(timeout=20).offset for d in deliveries)
+        )
         thread.start()
         thread.join(30)
         assert results == list(range(10))
