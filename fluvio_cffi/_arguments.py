@@ -34,11 +34,15 @@ def data(what: str, value: object) -> tuple[Any, int]:
         raise InvalidTypeError(
             f"{what} must be bytes, not the str {_short(value)}: encode it, for example with .encode()"
         )
-    if isinstance(value, (bytearray, memoryview)) or _has_buffer(value):
-        try:
-            pointer = ffi.from_buffer("uint8_t[]", value)
-        except (TypeError, ValueError, BufferError) as error:
-            raise InvalidTypeError(f"{what} must be contiguous bytes: {error}") from error
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        view = None
+    if view is not None:
+        # Asked here: PyPy's from_buffer takes what is not contiguous, and gives other bytes.
+        if not view.c_contiguous:
+            raise InvalidTypeError(f"{what} must be contiguous bytes: copy it with bytes()")
+        pointer = ffi.from_buffer("uint8_t[]", value)
         return pointer, len(pointer)
     hint = "; leave the key out (or pass None) for a record without one" if what == "key" else ""
     raise InvalidTypeError(f"{what} must be bytes, bytearray or memoryview, not {type(value).__name__}{hint}")
@@ -48,14 +52,6 @@ def as_bytes(what: str, value: object) -> bytes:
     """`data`, copied."""
     pointer, _ = data(what, value)
     return pointer if isinstance(pointer, bytes) else bytes(ffi.buffer(pointer))
-
-
-def _has_buffer(value: object) -> bool:
-    try:
-        memoryview(value).release()  # type: ignore[arg-type]
-    except TypeError:
-        return False
-    return True
 
 
 def _short(value: object) -> str:

@@ -28,6 +28,44 @@ ANY_PARTITION: int = lib.FLUVIO_ANY_PARTITION
 _send = lib.fluvio_producer_send
 
 
+class Room:
+    """Reserved room: the library's once a record is accepted with it, else given back after the block.
+
+    Not left to the garbage collector: on PyPy that may come long after somebody began to wait for the room.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            lib.fluvio_room_free(handle)
+
+    def send(self, producer: Any, context: Any, *arguments: Any) -> int:
+        """`fluvio_producer_send` with this room."""
+        status = int(_send(producer, context, self._handle, *arguments))
+        if status == OK:
+            self._handle = None
+        return status
+
+    def used_by(self, function: Callable[..., int]) -> Callable[..., int]:
+        """A function that takes the room first, called with this one."""
+
+        def use(_: Any, *arguments: Any) -> int:
+            status = function(self._handle, *arguments)
+            if status == OK:
+                self._handle = None
+            return status
+
+        return use
+
+
 class Producer:
     """Sends records to one topic. Any number of threads may use it.
 
@@ -91,10 +129,10 @@ class Producer:
                 _send, handle, NULL, key_data, key_length, value_data, value_length, target
             )
             if completion is None:
-                room = self._reserve(handle, key_length + value_length + RECORD_OVERHEAD)
-                completion = self._port.call(
-                    _with_room(room), handle, key_data, key_length, value_data, value_length, target
-                )
+                with self._reserve(handle, key_length + value_length + RECORD_OVERHEAD) as room:
+                    completion = self._port.call(
+                        room.send, handle, key_data, key_length, value_data, value_length, target
+                    )
                 if completion is None:
                     raise _no_room()
             return Ack(completion[5], completion[4])
@@ -126,11 +164,11 @@ class Producer:
             if not port.start(
                 delivery, _send, handle, NULL, key_data, key_length, value_data, value_length, target
             ):
-                room = self._reserve(handle, key_length + value_length + RECORD_OVERHEAD)
-                if not port.start(
-                    delivery, _with_room(room), handle, key_data, key_length, value_data, value_length, target
-                ):
-                    raise _no_room()
+                with self._reserve(handle, key_length + value_length + RECORD_OVERHEAD) as room:
+                    if not port.start(
+                        delivery, room.send, handle, key_data, key_length, value_data, value_length, target
+                    ):
+                        raise _no_room()
             self._ledger.pending += 1
             return delivery
 
@@ -198,30 +236,27 @@ class Producer:
 
     def _send_slice(self, handle: Any, piece: Slice, target: int) -> tuple[Pending, int]:
         accepted = ffi.new("size_t *")
-        room: Any = NULL
 
-        def send_many(handle: Any, context: Any, *arguments: Any) -> int:
-            token, error = arguments[-2:]
-            status = lib.fluvio_producer_send_many(
-                handle, context, room, *piece.arguments(), target, token, accepted, error
+        def send_many(room: Any, context: Any, *arguments: Any) -> int:
+            return int(
+                lib.fluvio_producer_send_many(
+                    handle, context, room, *piece.arguments(), target, arguments[0], accepted, arguments[1]
+                )
             )
-            if status == OK and room != NULL:
-                ffi.gc(room, None)
-            return int(status)
 
         pending = Pending()
-        if not self._port.start(pending, send_many, handle):
+        if not self._port.start(pending, send_many, NULL):
             limit = max(int(lib.fluvio_producer_buffer_bytes(handle)) // 2, 1)
-            room = self._reserve(handle, piece.cost(limit))
-            if not self._port.start(pending, send_many, handle):
-                raise _no_room()
+            with self._reserve(handle, piece.cost(limit)) as room:
+                if not self._port.start(pending, room.used_by(send_many), NULL):
+                    raise _no_room()
         count = int(accepted[0])
         piece.advance(count)
         return pending, count
 
-    def _reserve(self, handle: Any, size: int) -> Any:
+    def _reserve(self, handle: Any, size: int) -> Room:
         completion: Any = self._port.call(lib.fluvio_producer_reserve, handle, size)
-        return ffi.gc(ffi.cast("fluvio_room *", completion[3]), lib.fluvio_room_free)
+        return Room(ffi.cast("fluvio_room *", completion[3]))
 
     def flush(self, *, timeout: Optional[float] = None) -> None:
         """Wait until every record accepted so far has reached the server or failed."""
@@ -280,18 +315,6 @@ class Producer:
             stacklevel=2,
             source=self,
         )
-
-
-def _with_room(room: Any) -> Callable[..., int]:
-    """`fluvio_producer_send` with reserved room, which is the library's once the record is accepted."""
-
-    def send(handle: Any, context: Any, *arguments: Any) -> int:
-        status = int(_send(handle, context, room, *arguments))
-        if status == OK:
-            ffi.gc(room, None)
-        return status
-
-    return send
 
 
 def _no_room() -> FluvioError:
