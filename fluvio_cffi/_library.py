@@ -5,8 +5,11 @@ Nothing else touches the generated module. `FLUVIO_CFFI_LIBRARY` names another f
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +127,24 @@ def discard(completion: Completion) -> None:
 def own(type_name: str, address: int, destructor: Any) -> Any:
     """A handle that came with a completion, freed when nothing refers to it any more."""
     return ffi.gc(ffi.cast(type_name, address), destructor)
+
+
+# How long the interpreter's exit waits for records of producers that were not closed.
+EXIT_SECONDS = 3.0
+
+
+def _flush_at_exit() -> None:
+    # In slices, so that Ctrl-C can end it.
+    deadline = time.monotonic() + EXIT_SECONDS
+    left = lib.fluvio_flush_all(100)
+    while left and time.monotonic() < deadline:
+        left = lib.fluvio_flush_all(100)
+    if left:
+        warnings.warn(
+            f"{left} records were not acknowledged when the program ended: close producers to wait for them",
+            ResourceWarning,
+            stacklevel=1,
+        )
+
+
+atexit.register(_flush_at_exit)

@@ -4,9 +4,9 @@
  * Every function that talks to a server is asynchronous: it takes a fluvio_context, which binds a completion sink, and
  * a user_data, and returns at once. FLUVIO_STATUS_OK means that exactly one completion with this user_data will come,
  * also after a cancel and when the context is freed; every other status means that none will come, and for
- * FLUVIO_STATUS_ERROR that *error, unless error is NULL, was set to an error that the caller frees. Completions come on
+ * FLUVIO_STATUS_ERROR that *error, unless error is NULL, was set to an error that the caller frees. A sink is called on
  * threads of the library, outside its locks, never inside the call that started the operation, possibly before that
- * call returns. Inputs are copied before a call returns. Out parameters are written only as the status says.
+ * call returns; a fluvio_queue may have the completion of what is done at once. Inputs are copied before a call returns. Out parameters are written only as the status says.
  *
  * Handles are freed once with fluvio_<type>_free; NULL is allowed everywhere there. Freeing never blocks and may be
  * done on any thread, but not while another call uses the handle. After fork() the child gets FLUVIO_ERROR_KIND_FORKED
@@ -922,6 +922,17 @@ const struct fluvio_error *fluvio_deliveries_error(const struct fluvio_deliverie
  * Threads: any.
  */
 void fluvio_deliveries_free(struct fluvio_deliveries *deliveries);
+
+/**
+ * Sends what every producer of this process has gathered, and waits until all accepted records have their fate, also
+ * those of producers that were freed. For the end of a program that may not have closed everything.
+ *
+ * Parameters: `timeout_ms` is milliseconds, negative: for ever.
+ * Completion: none; the records' own completions come as always.
+ * Threads: any but the library's (not inside `complete`); blocks.
+ * Errors: returns the number of records that have no fate yet; 0 if there are none, and in a forked child.
+ */
+uint64_t fluvio_flush_all(int64_t timeout_ms);
 
 /**
  * Opens a consumer of a topic.

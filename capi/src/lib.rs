@@ -32,6 +32,7 @@ mod queue;
 mod room;
 mod runtime;
 mod sink;
+mod undelivered;
 mod version;
 
 pub use admin::*;
@@ -49,4 +50,5 @@ pub use producer::*;
 pub use queue::*;
 pub use room::*;
 pub use sink::*;
+pub use undelivered::fluvio_flush_all;
 pub use version::*;

@@ -1,6 +1,7 @@
 //! The producer: records into the engine's open batches, one completion per record or per send_many.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use engine::producer::{
     Ack, AckHandler, Deliveries, DeliveriesHandler, Many, Producer, ProducerOptions, Room, Sent,
@@ -16,6 +17,8 @@ use crate::error::{Failure, fluvio_error};
 use crate::handle::{self, Opaque};
 use crate::operation::{Ticket, WhenCancelled};
 use crate::room::fluvio_room;
+use crate::runtime;
+use crate::undelivered::OnTheWay;
 
 /// Room that is charged per record besides the bytes of its key and value.
 pub const FLUVIO_RECORD_OVERHEAD: usize = 32;
@@ -32,22 +35,28 @@ pub struct fluvio_producer {
 }
 
 impl Opaque for fluvio_producer {
-    type Value = Producer;
+    type Value = Arc<Producer>;
     const NAME: &'static str = "producer";
 }
 
-impl AckHandler for Ticket {
+/// A pending send: whom to tell, and how many records wait for it.
+struct Delivery {
+    ticket: Ticket,
+    _records: OnTheWay,
+}
+
+impl AckHandler for Delivery {
     fn acked(self: Box<Self>, result: engine::Result<Ack>) {
-        self.finish(match result {
+        self.ticket.finish(match result {
             Ok(ack) => Outcome::acked(ack.partition, ack.offset),
             Err(error) => Outcome::failed(error.into()),
         });
     }
 }
 
-impl DeliveriesHandler for Ticket {
+impl DeliveriesHandler for Delivery {
     fn delivered(self: Box<Self>, deliveries: Deliveries) {
-        self.finish(Outcome::value::<fluvio_deliveries>(DeliveriesHandle::new(deliveries)));
+        self.ticket.finish(Outcome::value::<fluvio_deliveries>(DeliveriesHandle::new(deliveries)));
     }
 }
 
@@ -81,7 +90,11 @@ pub unsafe extern "C" fn fluvio_producer_open(
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
             let options = ProducerOptions::from_json(arguments::text("options", options, options_len)?)?;
             handle::get(context)?.start(user_data, None, async move {
-                Ok(Outcome::value::<fluvio_producer>(client.producer(&topic, options).await?))
+                let producer = Arc::new(client.producer(&topic, options).await?);
+                if let Some(undelivered) = runtime::undelivered() {
+                    undelivered.add(&producer);
+                }
+                Ok(Outcome::value::<fluvio_producer>(producer))
             })?;
             Ok(fluvio_status::Ok)
         })
@@ -94,7 +107,7 @@ pub unsafe extern "C" fn fluvio_producer_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_producer_partition_count(producer: *const fluvio_producer) -> u32 {
     // SAFETY: the caller passes NULL or a live producer.
-    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, Producer::partition_count))
+    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, |producer| producer.partition_count()))
 }
 
 /// The size of the buffer, which bounds what can be reserved; 0 for NULL and in a forked child.
@@ -103,7 +116,7 @@ pub unsafe extern "C" fn fluvio_producer_partition_count(producer: *const fluvio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_producer_buffer_bytes(producer: *const fluvio_producer) -> usize {
     // SAFETY: the caller passes NULL or a live producer.
-    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, Producer::buffer_bytes))
+    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, |producer| producer.buffer_bytes()))
 }
 
 /// Waits for room in the buffer, first come, first served.
@@ -198,7 +211,9 @@ pub unsafe extern "C" fn fluvio_producer_send(
             let mut refused = None;
             let sent = with_room(room, |room| {
                 let handler = || match operations.ticket(user_data) {
-                    Ok(ticket) => Ok(Box::new(ticket) as Box<dyn AckHandler>),
+                    Ok(ticket) => {
+                        Ok(Box::new(Delivery { ticket, _records: OnTheWay::new(1) }) as Box<dyn AckHandler>)
+                    }
                     Err(failure) => Err(refuse(&mut refused, failure)),
                 };
                 Ok(producer.send(room, key, value, partition, handler)?)
@@ -267,8 +282,11 @@ pub unsafe extern "C" fn fluvio_producer_send_many(
             let records = Many { arena, key_lengths, value_lengths };
             let mut refused = None;
             let sent = with_room(room, |room| {
-                let handler = |_accepted| match operations.ticket(user_data) {
-                    Ok(ticket) => Ok(Box::new(ticket) as Box<dyn DeliveriesHandler>),
+                let handler = |accepted| match operations.ticket(user_data) {
+                    Ok(ticket) => {
+                        let records = OnTheWay::new(accepted);
+                        Ok(Box::new(Delivery { ticket, _records: records }) as Box<dyn DeliveriesHandler>)
+                    }
                     Err(failure) => Err(refuse(&mut refused, failure)),
                 };
                 Ok(producer.send_many(room, records, partition, handler)?)

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::error::{Failure, fluvio_error_kind};
 use crate::handle::Origin;
 use crate::platform;
+use crate::undelivered::Undelivered;
 
 const WORKERS: usize = 2;
 const THREAD_NAME: &str = "fluvio-cffi";
@@ -19,6 +20,7 @@ const THREAD_NAME: &str = "fluvio-cffi";
 struct Registered {
     origin: Origin,
     runtime: Runtime,
+    undelivered: Undelivered,
     /// The parent's, kept reachable: it is nobody's to free in this process.
     _inherited: *mut Registered,
 }
@@ -27,9 +29,18 @@ static CURRENT: AtomicPtr<Registered> = AtomicPtr::new(ptr::null_mut());
 
 /// The runtime of this process, if it has one.
 pub(crate) fn existing() -> Option<&'static Handle> {
+    registered().map(|registered| registered.runtime.handle())
+}
+
+/// What this process's producers have accepted and not yet delivered.
+pub(crate) fn undelivered() -> Option<&'static Undelivered> {
+    registered().map(|registered| &registered.undelivered)
+}
+
+fn registered() -> Option<&'static Registered> {
     // SAFETY: the pointer is NULL or a leaked box.
     let registered = unsafe { CURRENT.load(Ordering::Acquire).as_ref() }?;
-    registered.origin.is_here().then(|| registered.runtime.handle())
+    registered.origin.is_here().then_some(registered)
 }
 
 /// The runtime of this process; makes it if needed.
@@ -45,8 +56,12 @@ pub(crate) fn get() -> Result<&'static Handle, Failure> {
                 format!("the library's threads cannot be started: {error}"),
             )
         })?;
-        let new =
-            Box::into_raw(Box::new(Registered { origin: Origin::here(), runtime, _inherited: inherited }));
+        let new = Box::into_raw(Box::new(Registered {
+            origin: Origin::here(),
+            runtime,
+            undelivered: Undelivered::default(),
+            _inherited: inherited,
+        }));
         if CURRENT.compare_exchange(inherited, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // Another thread was faster.
             // SAFETY: `new` was not published.

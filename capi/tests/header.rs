@@ -7,7 +7,7 @@ use std::process::Command;
 use common::{LANGUAGES, WARNINGS, assert_committed, crate_path, run};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "version",
     "completion",
     "error",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 14] = [
     "producer",
     "room",
     "deliveries",
+    "undelivered",
     "consumer",
     "batch",
 ];

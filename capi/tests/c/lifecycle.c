@@ -109,6 +109,26 @@ static void free_in_any_order(host *h, const char *endpoint) {
   }
 }
 
+/* What lingers is sent and waited for, whether its producer was freed or not, and also if nobody waits for it any more. */
+static void flush_all(host *h, const char *endpoint) {
+  fluvio_client *client = host_connect(h, endpoint);
+  fluvio_producer *kept = host_producer(h, client, TOPIC, "{\"linger_ms\": 60000}");
+  fluvio_producer *freed = host_producer(h, client, TOPIC, "{\"linger_ms\": 60000}");
+  uint64_t first = h->next++, second = h->next++, third = h->next++;
+  CHECK(fluvio_flush_all(0) == 0);
+  START(fluvio_producer_send(kept, h->context, NULL, NULL, 0, (const uint8_t *)"a", 1, 0, first, &error));
+  START(fluvio_producer_send(kept, h->context, NULL, NULL, 0, (const uint8_t *)"b", 1, 0, second, &error));
+  START(fluvio_producer_send(freed, h->context, NULL, NULL, 0, (const uint8_t *)"c", 1, 0, third, &error));
+  fluvio_cancel(h->context, second);
+  fluvio_producer_free(freed);
+  CHECK(fluvio_flush_all(30000) == 0);
+  CHECK(host_await(h, first).offset >= 0);
+  host_cancelled(h, second);
+  CHECK(host_await(h, third).offset >= 0);
+  fluvio_producer_free(kept);
+  fluvio_client_free(client);
+}
+
 /* Listens, and never answers. */
 static int silent_server(char *options, size_t size) {
   struct sockaddr_in address;
@@ -188,6 +208,7 @@ int main(int count, char **arguments) {
   fluvio_producer_free(producer);
   fluvio_client_free(client);
   free_in_any_order(h, arguments[1]);
+  flush_all(h, arguments[1]);
   free_context_in_flight(arguments[2], arguments[1]);
   free_queue_first(arguments[1]);
   host_free(h);
