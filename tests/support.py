@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -34,6 +35,12 @@ if not PYPY:
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"))
 BACKENDS.append(pytest.param(("trio", {}), id="trio"))
 ON_ASYNCIO = BACKENDS[:-1]
+
+
+def collect() -> None:
+    """Have finalizers run: PyPy needs several rounds for what hangs together."""
+    for _ in range(5 if PYPY else 1):
+        gc.collect()
 
 
 async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> None:

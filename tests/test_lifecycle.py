@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import warnings
 from typing import Any
 
@@ -21,7 +20,7 @@ from fluvio_cffi import (
     TopicDeletedError,
     TopicNotFoundError,
 )
-from tests.support import TIMEOUT, eventually, take
+from tests.support import TIMEOUT, collect, eventually, take
 
 
 async def test_await_and_enter(endpoint: str, anyio_backend: Any) -> None:
@@ -195,7 +194,7 @@ def test_a_closed_loop_is_tolerated(endpoint: str) -> None:
             anyio.run(client.aclose)
         with pytest.warns(ResourceWarning, match="unclosed <Client"):
             del client
-            gc.collect()
+            collect()
 
 
 def test_no_loop(endpoint: str) -> None:
@@ -210,18 +209,18 @@ async def test_what_was_forgotten_is_named(endpoint: str, anyio_backend: Any, na
         delivery = await producer.submit(b"accepted")
         with pytest.warns(ResourceWarning, match=f"unclosed <Producer topic='{name}'>"):
             del producer
-            gc.collect()
+            collect()
         # What was accepted is sent all the same.
         assert (await delivery).offset == 0
         consumer: Any = await client.consumer(name, start=Offset.beginning())
         await take(consumer, 1)
         with pytest.warns(ResourceWarning, match=f"unclosed <Consumer topic='{name}'>"):
             del consumer
-            gc.collect()
+            collect()
     forgotten: Any = await fluvio_cffi.connect(endpoint)
     with pytest.warns(ResourceWarning, match="unclosed <Client"):
         del forgotten
-        gc.collect()
+        collect()
     await anyio.wait_all_tasks_blocked()
 
 
@@ -233,7 +232,7 @@ async def test_cycles_are_collected(endpoint: str, anyio_backend: Any, name: str
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         del client, producer
-        gc.collect()
+        collect()
 
 
 async def test_many_clients_on_one_loop(endpoint: str, anyio_backend: Any) -> None:

@@ -20,6 +20,7 @@ from fluvio_cffi import (
     Offset,
     sync,
 )
+from tests.support import collect
 
 
 @pytest.fixture
@@ -158,9 +159,7 @@ async def test_inside_a_running_loop(anyio_backend: Any, endpoint: str, name: st
 
 
 def test_unclosed(endpoint: str) -> None:
-    import gc
-
     client: Any = sync.connect(endpoint)
     with pytest.warns(ResourceWarning, match="unclosed <Client"):
         del client
-        gc.collect()
+        collect()
