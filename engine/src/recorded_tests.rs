@@ -138,3 +138,44 @@ fn every_recorded_answer_is_decoded() {
     }
     assert!(answers > 100);
 }
+
+/// Answers with damaged bytes are decoded or refused, but never end the task that reads them.
+#[test]
+fn damaged_metadata_never_panics() {
+    for exchange in exchanges().iter().filter(|exchange| exchange.plane == "sc") {
+        for response in &exchange.responses {
+            let whole = body(response);
+            for _ in 0..200 {
+                let mut damaged = BytesMut::from(&whole[..]);
+                for _ in 0..rand::random_range(1..4) {
+                    if !damaged.is_empty() {
+                        let at = rand::random_range(0..damaged.len());
+                        damaged[at] = rand::random();
+                    }
+                }
+                let mut damaged = damaged.freeze();
+                match exchange.api_key {
+                    1003 => {
+                        if let Ok(list) =
+                            decode_body::<ObjectApiListResponse>(&mut damaged, exchange.api_version)
+                        {
+                            let _ = list.downcast().map(|_: Option<ListResponse<TopicSpec>>| ());
+                            let _ = list.downcast().map(|_: Option<ListResponse<PartitionSpec>>| ());
+                            let _ = list.downcast().map(|_: Option<ListResponse<SpuSpec>>| ());
+                        }
+                    }
+                    1004 => {
+                        if let Ok(update) =
+                            decode_body::<ObjectApiWatchResponse>(&mut damaged, exchange.api_version)
+                        {
+                            let _ = update.downcast().map(|_: Option<WatchResponse<TopicSpec>>| ());
+                            let _ = update.downcast().map(|_: Option<WatchResponse<PartitionSpec>>| ());
+                            let _ = update.downcast().map(|_: Option<WatchResponse<SpuSpec>>| ());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -44,13 +44,13 @@ impl AckHandler for Told {
 async fn close_without_a_server_ends_in_time_and_tells_everyone() {
     for silent in [true, false] {
         let mut server = Process::start();
-        let client = impatient(&server.endpoint).await;
+        let client = impatient(&server.endpoint, Duration::from_millis(600)).await;
         let name = topic(&client, 3).await;
         let small = ProducerOptions::from_json(r#"{"buffer_bytes": 40000, "batch_bytes": 1024}"#).unwrap();
         let producer = client.producer(&name, small).await.unwrap();
         send(&producer, None, b"value").await.unwrap();
         if silent {
-            server.signal("STOP")
+            server.stop()
         } else {
             server.kill()
         }
@@ -64,7 +64,7 @@ async fn close_without_a_server_ends_in_time_and_tells_everyone() {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         let begun = Instant::now();
         let error = producer.close().await.unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         assert!(begun.elapsed() >= Duration::from_millis(600));
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert_eq!(error.detail()["undelivered"], 1000);
@@ -78,18 +78,18 @@ async fn close_without_a_server_ends_in_time_and_tells_everyone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_flush_or_close_loses_nothing() {
     let server = Process::start();
-    let client = impatient(&server.endpoint).await;
+    let client = impatient(&server.endpoint, PATIENCE).await;
     let name = topic(&client, 2).await;
     let lingering = ProducerOptions::from_json(r#"{"linger_ms": 60000}"#).unwrap();
     let producer = client.producer(&name, lingering).await.unwrap();
     let told = Told::default();
-    server.signal("STOP");
+    server.stop();
     for _ in 0..100 {
         told.send(&producer, b"value");
     }
     assert!(tokio::time::timeout(Duration::from_millis(50), producer.flush()).await.is_err());
     assert!(tokio::time::timeout(Duration::from_millis(50), client.close()).await.is_err());
-    server.signal("CONT");
+    server.go_on();
     assert_eq!(producer.reserve(1).await.unwrap_err().kind(), ErrorKind::Closed);
     // The first close was dropped half-way: the second one finishes its work.
     tokio::time::timeout(PATIENCE, client.close()).await.expect("closes");
@@ -177,10 +177,10 @@ fn the_end_of_the_runtime_is_told() {
     let told = Told::default();
     let producer = runtime.block_on(async {
         let server = Process::start();
-        let client = impatient(&server.endpoint).await;
+        let client = impatient(&server.endpoint, PATIENCE).await;
         let name = topic(&client, 2).await;
         let producer = client.producer(&name, ProducerOptions::default()).await.unwrap();
-        server.signal("STOP");
+        server.stop();
         for _ in 0..100 {
             told.send(&producer, b"value");
         }

@@ -22,7 +22,7 @@ fn number(value: &[u8]) -> u32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_server_is_noticed_and_nothing_is_lost() {
     let server = Process::start();
-    let client = impatient(&server.endpoint).await;
+    let client = impatient(&server.endpoint, PATIENCE).await;
     let name = topic(&client, 1).await;
     let producer = client.producer(&name, ProducerOptions::default()).await.unwrap();
     let consumer = client.consumer(&name, options(BEGINNING)).await.unwrap();
@@ -32,17 +32,17 @@ async fn a_silent_server_is_noticed_and_nothing_is_lost() {
     }
     receive(&consumer, 10).await;
 
-    server.signal("STOP");
+    server.stop();
     let silent = Instant::now();
     for number in 10..20u32 {
         acks.push(submit(&producer, None, &number.to_be_bytes(), None).await.unwrap());
     }
     let error = client.admin().list_topics(ListTopics::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(silent.elapsed() < Duration::from_secs(2), "{:?}", silent.elapsed());
+    assert!(silent.elapsed() < Duration::from_secs(10), "{:?}", silent.elapsed());
     // Long enough for every connection to be given up at least once.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    server.signal("CONT");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    server.go_on();
 
     for number in 20..30u32 {
         acks.push(submit(&producer, None, &number.to_be_bytes(), None).await.unwrap());
@@ -68,14 +68,14 @@ async fn a_silent_server_is_noticed_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_consumer_notices_silence() {
     let server = Process::start();
-    let client = impatient(&server.endpoint).await;
-    let other = impatient(&server.endpoint).await;
+    let client = impatient(&server.endpoint, PATIENCE).await;
+    let other = impatient(&server.endpoint, PATIENCE).await;
     let name = topic(&client, 2).await;
     let consumer = client.consumer(&name, options(BEGINNING)).await.unwrap();
-    for round in 0..3u32 {
-        server.signal("STOP");
-        tokio::time::sleep(Duration::from_millis(1200)).await;
-        server.signal("CONT");
+    for round in 0..2u32 {
+        server.stop();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        server.go_on();
         let producer = other.producer(&name, ProducerOptions::default()).await.unwrap();
         send(&producer, None, &round.to_be_bytes()).await.unwrap();
         assert_eq!(number(&receive(&consumer, 1).await[0].3), round);
@@ -86,7 +86,7 @@ async fn an_idle_consumer_notices_silence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_hangs_nobody() {
     let mut server = Process::start();
-    let client = impatient(&server.endpoint).await;
+    let client = impatient(&server.endpoint, PATIENCE).await;
     let name = topic(&client, 2).await;
     let producer = client.producer(&name, ProducerOptions::default()).await.unwrap();
     let consumer = client.consumer(&name, options(BEGINNING)).await.unwrap();

@@ -168,10 +168,9 @@ impl Dispatcher {
 
     fn resume_paused(&mut self) {
         let now = Instant::now();
-        let ending = self.core.ending.load(Ordering::Acquire);
         let (due, still) = std::mem::take(&mut self.paused).into_iter().partition(|paused: &Paused| {
             let full = || paused.partition.queue.lock().lingers_until(Duration::ZERO).is_none();
-            paused.until <= now || (paused.lingers && (ending || full()))
+            paused.until <= now || (paused.lingers && full())
         });
         self.paused = still;
         let due: Vec<Paused> = due;

@@ -50,10 +50,11 @@ pub async fn connect(endpoint: &str) -> Result<Client> {
     Client::connect(ClientOptions { endpoint: Some(endpoint.to_owned()), ..ClientOptions::default() }).await
 }
 
-/// A client that loses patience soon.
-pub async fn impatient(endpoint: &str) -> Client {
+/// A client that loses patience with the server after a second.
+pub async fn impatient(endpoint: &str, close_timeout: Duration) -> Client {
+    let close = close_timeout.as_millis();
     let options = format!(
-        r#"{{"endpoint": "{endpoint}", "connect_timeout_ms": 400, "request_timeout_ms": 400, "close_timeout_ms": 600}}"#
+        r#"{{"endpoint": "{endpoint}", "connect_timeout_ms": 1000, "request_timeout_ms": 1000, "close_timeout_ms": {close}}}"#
     );
     Client::connect(ClientOptions::from_json(&options).unwrap()).await.expect("connects")
 }

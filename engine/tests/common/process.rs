@@ -30,8 +30,28 @@ impl Process {
         Process { endpoint: endpoint.to_owned(), child }
     }
 
-    /// Sends a signal such as `STOP`.
-    pub fn signal(&self, name: &str) {
+    /// Stops all of its threads: from here on it says nothing, and nothing is lost of it.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        let threads = format!("/proc/{}/task", self.child.id());
+        let running = |status: PathBuf| {
+            // A thread that has ended meanwhile is not running.
+            std::fs::read_to_string(status).is_ok_and(|text| !text.contains("\nState:\tT"))
+        };
+        while std::fs::read_dir(&threads)
+            .expect("the server is there")
+            .any(|thread| running(thread.expect("a thread").path().join("status")))
+        {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it go on after [`Process::stop`].
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.expect("kill can be run").success());
     }
