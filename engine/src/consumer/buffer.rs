@@ -245,4 +245,32 @@ mod tests {
         buffer.close();
         buffer.wait().await;
     }
+
+    #[tokio::test]
+    async fn an_end_of_one_partition_is_room_for_another() {
+        let buffer = Buffer::new(1000);
+        buffer.add(0);
+        buffer.add(1);
+        buffer.push(batch(0, 400));
+        let room = buffer.room(0, 300);
+        tokio::pin!(room);
+        assert!(futures_util::poll!(room.as_mut()).is_pending());
+        buffer.fail(1, Error::new(ErrorKind::TopicDeleted, "gone"));
+        tokio::time::timeout(std::time::Duration::from_secs(10), room).await.expect("room is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_comes_after_the_end_is_waited_for() {
+        let buffer = Buffer::new(1000);
+        buffer.add(0);
+        buffer.fail(0, Error::new(ErrorKind::Corrupt, "bad"));
+        buffer.take().unwrap_err();
+        assert!(matches!(buffer.take(), Ok(Taken::End)));
+        buffer.add(1);
+        let wait = buffer.wait();
+        tokio::pin!(wait);
+        assert!(futures_util::poll!(wait.as_mut()).is_pending());
+        buffer.push(batch(1, 10));
+        wait.await;
+    }
 }

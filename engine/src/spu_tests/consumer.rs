@@ -1,7 +1,9 @@
 //! The consumer before a scripted SPU.
 
 use bytes::{Buf, BytesMut};
+use fluvio_controlplane_metadata::topic::TopicSpec;
 use fluvio_protocol::Decoder;
+use fluvio_sc_schema::objects::MetadataUpdate;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::stream_fetch::{StreamFetchRequest, StreamFetchResponse};
 use fluvio_spu_schema::server::update_offset::UpdateOffsetsResponse;
@@ -145,4 +147,16 @@ async fn an_added_partition_is_read() {
         };
         assert_eq!(take(&consumer).await.unwrap(), (0, b"value".to_vec()));
     }
+}
+
+/// The first answer of a watch holds everything there is: what it does not name is gone.
+#[tokio::test]
+async fn a_watch_that_starts_over_forgets_what_is_gone() {
+    let world = World::new().await;
+    let view = &world.cluster.view;
+    let nothing = || MetadataUpdate::<TopicSpec> { epoch: 1, changes: Vec::new(), all: Vec::new() };
+    view.update_topics(nothing(), false);
+    assert_eq!(view.partition_count(world.topic), Some(1));
+    view.update_topics(nothing(), true);
+    assert_eq!(view.partition_count(world.topic), None);
 }

@@ -154,11 +154,15 @@ async fn an_unanswered_request_is_repeated_on_another_connection() {
 #[tokio::test]
 async fn retries_end_with_the_delivery_time_out() {
     let world = World::new().await;
-    let options = r#"{"retry_initial_ms": 50, "retry_max_ms": 100, "delivery_timeout_ms": 400}"#;
+    let options =
+        r#"{"retry_initial_ms": 50, "retry_max_ms": 100, "delivery_timeout_ms": 400, "batch_bytes": 1024}"#;
     let producer = world.producer(options).await;
     let (address, mut asked) = scripted(|_| Some(produced(ErrorCode::NotLeaderForPartition, -1))).await;
     world.lead_to(&address);
-    let error = soon(send(&producer, &[1; 900])).await.unwrap().unwrap_err();
+    // More batches wait behind the first one.
+    let fates = [1, 2, 3].map(|number| send(&producer, &[number; 900]));
+    let [first, ..] = fates;
+    let error = soon(first).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.message().contains("delivery time-out of 400 ms"), "{error}");
     let mut attempts = 0;
@@ -206,4 +210,25 @@ async fn a_batch_lingers() {
     let second = send(&producer, &[2; 900]);
     assert_eq!(soon(first).await.unwrap().unwrap().offset, 0);
     assert_eq!(soon(second).await.unwrap().unwrap().offset, 1);
+}
+
+/// With several requests in flight a later batch can be written first: a flush still waits for the earlier one.
+#[tokio::test]
+async fn a_flush_waits_for_a_batch_that_was_overtaken() {
+    let world = World::new().await;
+    let producer = world.producer(r#"{"in_flight": 2, "retry_initial_ms": 300}"#).await;
+    let codes = [(ErrorCode::NotLeaderForPartition, -1), (ErrorCode::None, 0), (ErrorCode::None, 1)];
+    let mut answers = codes.into_iter();
+    let (address, _asked) = scripted(move |_| answers.next().map(|(code, at)| produced(code, at))).await;
+    world.lead_to(&address);
+    let mut first = send(&producer, &[1; 900]);
+    let flush = producer.flush();
+    tokio::pin!(flush);
+    assert!(futures_util::poll!(flush.as_mut()).is_pending());
+    let second = send(&producer, &[2; 900]);
+    assert_eq!(soon(second).await.unwrap().unwrap().offset, 0);
+    assert!(first.try_recv().is_err());
+    assert!(futures_util::poll!(flush.as_mut()).is_pending());
+    soon(flush).await;
+    assert_eq!(first.try_recv().unwrap().unwrap().offset, 1);
 }
