@@ -128,7 +128,11 @@ class Checks:
     def _pytest(self, name: str, python: Path, *arguments: str) -> None:
         minutes = 600 if self.soak else 20
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        self.report.run(name, command, environment=self._test_environment(), timeout=minutes * MINUTE)
+        environment = self._test_environment()
+        if python != python_of(EVERYDAY) and not self.soak:
+            # Every run is a process: the everyday interpreter does all of them, the others a part.
+            environment.setdefault("FLUVIO_TEST_EXITS", os.environ.get("FLUVIO_TEST_EXITS", "25"))
+        self.report.run(name, command, environment=environment, timeout=minutes * MINUTE)
 
     # Groups -----------------------------------------------------------------------------------------
 
