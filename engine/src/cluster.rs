@@ -14,7 +14,7 @@ use fluvio_sc_schema::objects::{ListRequest, ListResponse, Metadata, ObjectApiLi
 use fluvio_sc_schema::{AdminSpec, TryEncodableFrom};
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::ClientOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +24,9 @@ use crate::watch::{Watches, run};
 
 /// The oldest platform whose protocol is spoken here.
 const MINIMUM_PLATFORM: semver::Version = semver::Version::new(0, 9, 0);
+
+/// Look-ups of topics that may be under way at once, each with a connection of its own.
+const CONCURRENT_REFRESHES: usize = 4;
 
 /// Shared by everything that talks to one cluster.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Cluster {
     /// Connections for produce requests, by address and by whether they wait for replication: a request that waits must
     /// not hold up one that does not.
     produce: Mutex<HashMap<(String, bool), Connection>>,
+    /// When an SPU goes away every partition asks for news: not all of them at once.
+    refreshes: Semaphore,
     /// Dropped with the cluster, which ends the watch.
     in_use: watch::Sender<()>,
 }
@@ -68,6 +73,7 @@ impl Cluster {
             close_timeout: options.close_timeout(),
             view: Arc::default(),
             produce: Mutex::default(),
+            refreshes: Semaphore::new(CONCURRENT_REFRESHES),
             in_use: watch::Sender::new(()),
         });
         tokio::spawn(run(Arc::downgrade(&cluster), watches, Arc::clone(&cluster.view)));
@@ -137,6 +143,8 @@ impl Cluster {
 
     /// Asks the server about one topic; [`ErrorKind::TopicNotFound`] if it knows none.
     pub(crate) async fn refresh_topic(&self, topic: &str) -> Result<()> {
+        // The semaphore is never closed.
+        let _turn = self.refreshes.acquire().await;
         let filters = [topic.to_owned()];
         let topics = self.list::<TopicSpec>(&filters, false).await?;
         let found = match topics.into_iter().find(|object| object.name == topic) {

@@ -142,3 +142,24 @@ async fn all_room_comes_back() {
     assert!(late.iter().all(Result::is_err));
     whole().await;
 }
+
+/// Whoever waits for room does not wait for the linger of what takes it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_lingers_while_somebody_waits_for_room() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let name = topic(&client, 2).await;
+    let options = r#"{"linger_ms": 60000, "buffer_bytes": 2000, "batch_bytes": 100000}"#;
+    let producer = client.producer(&name, ProducerOptions::from_json(options).unwrap()).await.unwrap();
+    let mut sent = Vec::new();
+    let more = async {
+        for _ in 0..200 {
+            sent.push(submit(&producer, None, &[7; 100], None).await.unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE / 3, more).await.expect("room comes back before the linger is over");
+    producer.flush().await;
+    for ack in sent {
+        ack.await.unwrap().unwrap();
+    }
+}

@@ -11,7 +11,10 @@ use bytes::Bytes;
 pub const SMALLEST: usize = 32 * 1024;
 
 /// Buffers larger than this are rare and not kept.
-pub const LARGEST: usize = 4 * 1024 * 1024;
+pub const LARGEST: usize = 2 * 1024 * 1024;
+
+/// A buffer is used for what needs at least this part of it, so that little is not kept alive by much.
+const PART: usize = 8;
 
 /// Free buffers, at most `kept` of them. All share the one pool that its clones refer to.
 #[derive(Debug, Clone)]
@@ -74,14 +77,14 @@ impl Pool {
             return Vec::with_capacity(capacity);
         }
         let mut free = self.shared.free();
-        match free.iter().position(|buffer| buffer.capacity() >= capacity) {
+        match free.iter().position(|buffer| (capacity..=capacity * PART).contains(&buffer.capacity())) {
             Some(index) => {
                 let mut buffer = free.swap_remove(index);
                 buffer.clear();
                 buffer
             }
             None => {
-                // Too small for what is wanted now: makes room for what comes back later.
+                // None fits what is wanted now: makes room for what comes back later.
                 free.pop();
                 Vec::with_capacity(capacity)
             }

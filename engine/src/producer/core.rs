@@ -299,10 +299,15 @@ impl Core {
 
     /// Lets the dispatcher end once the queues are empty.
     pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.seal_all();
+    }
+
+    /// Has everything sent that gathers.
+    pub(super) fn seal_all(&self) {
         for partition in self.partitions.read().iter() {
             partition.queue.lock().seal();
         }
-        self.ending.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 

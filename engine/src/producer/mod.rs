@@ -103,6 +103,10 @@ impl Producer {
                 core.options.buffer_bytes
             )));
         }
+        if core.room.available_permits() < bytes {
+            // Room comes from what is acknowledged, so nothing may linger now.
+            core.seal_all();
+        }
         let owner = Arc::downgrade(core);
         // At most the buffer, which the options keep within 32 bits.
         let permit = Arc::clone(&core.room).acquire_many_owned(bytes as u32).await;

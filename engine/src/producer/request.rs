@@ -1,6 +1,7 @@
 //! One produce request and what its answer means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fluvio_protocol::link::ErrorCode;
@@ -40,7 +41,15 @@ pub(super) async fn produce(
             .iter()
             .map(|(partition, batch)| PartitionBatch { partition: *partition, batch })
             .collect();
-        Ok(encode_produce(&topic, &batches, committed, limit, version, id, client_id))
+        Ok(encode_produce(
+            &topic,
+            &batches,
+            committed,
+            patience(limit, batches.len()),
+            version,
+            id,
+            client_id,
+        ))
     })?;
     match tokio::time::timeout(limit, reply.answer()).await {
         Ok(answer) => answer,
@@ -50,6 +59,12 @@ pub(super) async fn produce(
             Err(error)
         }
     }
+}
+
+/// How long the server may wait for the replication of each batch. It waits for one after another, and has to tell of its
+/// time-out before the connection is given up: what it tells was written, what is given up is sent again.
+fn patience(limit: Duration, batches: usize) -> Duration {
+    limit / 2 / u32::try_from(batches.max(1)).unwrap_or(u32::MAX)
 }
 
 /// Code and base offset of each batch of the request, in its order.

@@ -22,8 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The reading half of a byte stream.
 pub(crate) trait ReadHalf: AsyncRead + Send + Unpin + 'static {
-    /// Called after every read of a connection that carries streams. A server writes the header and the records of an answer separately and without
-    /// TCP_NODELAY; unless the kernel acknowledges the first part at once, the second waits for its delayed ACK (40 ms).
+    /// Called after every read of a connection that carries streams. A server writes the header and the records of an
+    /// answer separately and without TCP_NODELAY; unless the kernel acknowledges the first part at once, the second
+    /// waits for its delayed ACK (40 ms).
     fn acknowledge_quickly(&self);
 }
 
