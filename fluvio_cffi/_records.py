@@ -6,6 +6,7 @@ Values are copied out (`bytes`) unless views are asked for; a view keeps the who
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
@@ -40,7 +41,29 @@ class Record(NamedTuple):
     timestamp: Optional[int]
 
 
-_new_record = partial(tuple.__new__, Record)
+_new_record: Any = partial(tuple.__new__, Record)
+
+if sys.implementation.name == "pypy":
+
+    def _made(
+        topic: str, partition: int, offsets: list[int], keys: list[Any], values: list[Any], times: list[Any]
+    ) -> Iterator[Record]:
+        # Its compiler turns this into a loop without calls, which it cannot do for `map`.
+        new: Any = tuple.__new__
+        return iter(
+            [
+                new(Record, (topic, partition, offsets[i], keys[i], values[i], times[i]))
+                for i in range(len(offsets))
+            ]
+        )
+
+else:
+
+    def _made(
+        topic: str, partition: int, offsets: list[int], keys: list[Any], values: list[Any], times: list[Any]
+    ) -> Iterator[Record]:
+        # An iterator in C: no Python code runs for each record.
+        return map(_new_record, zip(repeat(topic), repeat(partition), offsets, keys, values, times))
 
 
 def _nothing(handle: Any, _: Any) -> None:
@@ -146,18 +169,14 @@ class Batch:
             yield from self._some(start, min(start + TURN_RECORDS, self._stop))
 
     def _some(self, start: int, stop: int) -> Iterator[Record]:
-        # An iterator in C from here on: no Python code runs for each record.
         data = self._data
-        return map(
-            _new_record,
-            zip(
-                repeat(self.topic),
-                repeat(self.partition),
-                self._column(self._view.offsets, start, stop),
-                self._keys(start, stop, data),
-                self._values(start, stop, data),
-                self._timestamps(start, stop),
-            ),
+        return _made(
+            self.topic,
+            self.partition,
+            self._column(self._view.offsets, start, stop),
+            self._keys(start, stop, data),
+            self._values(start, stop, data),
+            self._timestamps(start, stop),
         )
 
     def _rest(self, start: int) -> Batch:
