@@ -95,3 +95,26 @@ async fn keys_go_where_the_crate_puts_them() {
     assert_eq!(places.len(), keys.len());
     assert!(places.values().all(|places| places.len() == 2 && places[0] == places[1]), "{places:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compressed_batch_is_named_after_what_came_before_it() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let name = topic(&client, 1).await;
+    let ours = client.producer(&name, ProducerOptions::default()).await.unwrap();
+    drop(submit(&ours, None, b"plain", None).await.unwrap());
+    ours.flush().await;
+    let config =
+        fluvio::TopicProducerConfigBuilder::default().compression(fluvio::Compression::Gzip).build().unwrap();
+    let theirs =
+        crate_client(&cluster.endpoint).await.topic_producer_with_config(&name, config).await.unwrap();
+    theirs.send(fluvio::RecordKey::NULL, "compressed").await.unwrap();
+    theirs.flush().await.unwrap();
+    let consumer = client.consumer(&name, options(r#"{"start": {"beginning": 0}}"#)).await.unwrap();
+    assert_eq!(receive(&consumer, 1).await[0].3, b"plain");
+    tokio::time::timeout(common::PATIENCE, consumer.ready()).await.expect("the error is told");
+    let error = consumer.take().unwrap_err();
+    assert_eq!(error.kind(), engine::ErrorKind::Unsupported, "{error}");
+    assert!(error.message().contains("compressed") && error.message().contains(&name), "{error}");
+    assert!(matches!(consumer.take(), Ok(engine::consumer::Taken::End)));
+}
