@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from fluvio_cffi import (
     Offset,
     sync,
 )
+from fluvio_cffi.devserver import DevServer
 from tests.support import collect
 
 
@@ -78,14 +81,21 @@ def test_timeouts(twin: sync.Client, twin_topic: str) -> None:
             consumer.receive(timeout="1")  # type: ignore[arg-type]
 
 
-def test_timeout_without_room(twin: sync.Client, twin_topic: str) -> None:
-    with twin.producer(twin_topic, buffer=2048, linger=0.5) as producer:
-        delivery = producer.submit(b"x" * 900)
-        producer.submit(b"x" * 900)
-        with pytest.raises(FluvioTimeoutError):
-            producer.send(b"not sent" + b"x" * 900, timeout=0.01)
-        assert delivery.wait(timeout=20).offset == 0
-        assert producer.send(b"last").offset == 2
+def test_timeout_without_room() -> None:
+    """Nothing is acknowledged while the server stands still, so the room stays taken."""
+    with DevServer(cut_batches=True) as server, sync.connect(server.endpoint) as twin:
+        twin.admin.topics.create("full")
+        with twin.producer("full", buffer=2048) as producer:
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                delivery = producer.submit(b"x" * 900)
+                producer.submit(b"x" * 900)
+                with pytest.raises(FluvioTimeoutError):
+                    producer.send(b"not sent" + b"x" * 900, timeout=0.01)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            assert delivery.wait(timeout=20).offset == 0
+            assert producer.send(b"last").offset == 2
 
 
 def test_threads_share_a_producer(twin: sync.Client, twin_topic: str) -> None:
