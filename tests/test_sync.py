@@ -87,6 +87,8 @@ def test_timeout_without_room() -> None:
         twin.admin.topics.create("full")
         with twin.producer("full", buffer=2048) as producer:
             os.kill(server.pid, signal.SIGSTOP)
+            # All of its threads stand still once the kernel reports it stopped.
+            os.waitpid(server.pid, os.WUNTRACED)
             try:
                 delivery = producer.submit(b"x" * 900)
                 producer.submit(b"x" * 900)
