@@ -43,7 +43,7 @@ def describe(pythons: dict[str, Path]) -> list[tuple[str, str]]:
     facts = [
         ("CPU", f"{len(os.sched_getaffinity(0))} cores, {_first('/proc/cpuinfo', 'model name')}"),
         ("memory", f"{memory:.0f} GiB"),
-        ("kernel", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("kernel", f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}"),
     ]
     facts += [(ENVIRONMENTS[name], version_of(python)) for name, python in pythons.items()]
     packages = (("uvloop", "everyday"), ("trio", "everyday"), ("fluvio", "official"))
