@@ -255,6 +255,7 @@ def interrupt(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
         out, err = process.communicate(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()
         raise AssertionError("SIGINT was not noticed") from None
     return process.returncode, out.splitlines(), err
 
@@ -270,6 +271,8 @@ def silent_endpoint() -> Any:
 @pytest.mark.parametrize("what", ["connect", "loop", "consume", "iterate"])
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_interrupt(endpoint: str, silent_endpoint: str, runner: str, what: str) -> None:
+    if sys.implementation.name == "pypy" and (runner, what) == ("asyncio", "consume"):
+        pytest.skip("known defect: PyPy under asyncio sometimes does not notice SIGINT in a waiting consumer")
     for _ in range(5):
         process = start_program(INTERRUPT, endpoint, runner, what, silent_endpoint)
         status, lines, err = interrupt(process)
