@@ -205,8 +205,29 @@ def test_fork_under_load(endpoint: str, runner: str) -> None:
     assert (status, out) == (0, "end\n"), err
 
 
-INTERRUPT = (
+# Before 3.11 nothing keeps KeyboardInterrupt out of asyncio's own code. On PyPy that code is Python, and a
+# task that is struck inside it is never resumed, with or without this client: there the signal cancels the
+# task (docs/python.md).
+RUN_CANCELLED = (
     RUN
+    + """
+def run_cancelled(main):
+    import asyncio, signal
+    async def cancelled_by_signal():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, asyncio.current_task().cancel)
+        await main()
+    try:
+        asyncio.run(cancelled_by_signal())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+if sys.implementation.name == "pypy" and sys.argv[2] == "asyncio":
+    run = run_cancelled
+"""
+)
+
+INTERRUPT = (
+    RUN_CANCELLED
     + """
 import os, signal, threading, time, fluvio_cffi
 from fluvio_cffi import Offset
@@ -271,8 +292,6 @@ def silent_endpoint() -> Any:
 @pytest.mark.parametrize("what", ["connect", "loop", "consume", "iterate"])
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_interrupt(endpoint: str, silent_endpoint: str, runner: str, what: str) -> None:
-    if sys.implementation.name == "pypy" and (runner, what) == ("asyncio", "consume"):
-        pytest.skip("known defect: PyPy under asyncio sometimes does not notice SIGINT in a waiting consumer")
     for _ in range(5):
         process = start_program(INTERRUPT, endpoint, runner, what, silent_endpoint)
         status, lines, err = interrupt(process)
