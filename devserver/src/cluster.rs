@@ -25,13 +25,14 @@ use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_types::defaults::{CONSUMER_STORAGE_TOPIC, SPU_LOG_SEGMENT_MAX_BYTES, STORAGE_MAX_REQUEST_SIZE};
 use fluvio_types::{PartitionId, SpuId};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::log::PartitionLog;
 use crate::metadata::Store;
 
-/// The only streaming processing unit.
-pub(crate) const SPU_ID: SpuId = 5001;
+/// The first streaming processing unit; the others follow it.
+pub(crate) const FIRST_SPU: SpuId = 5001;
 
 /// What all connections share.
 pub(crate) struct Cluster {
@@ -65,8 +66,12 @@ pub(crate) struct StoredOffset {
 }
 
 /// One partition on its leader.
+///
+/// The log is the one of all its replicas: the SPUs of this server share it, so a follower never lags behind.
 pub(crate) struct Replica {
     pub(crate) key: ReplicaKey,
+    /// The SPU that serves it.
+    pub(crate) leader: watch::Sender<SpuId>,
     pub(crate) log: PartitionLog,
     pub(crate) compression: CompressionAlgorithm,
     /// The largest batch that is accepted.
@@ -74,8 +79,8 @@ pub(crate) struct Replica {
 }
 
 impl Cluster {
-    /// A fresh cluster: one online SPU at `spu_address` and the system topic.
-    pub(crate) fn new(config: Config, spu_address: SocketAddr) -> Self {
+    /// A fresh cluster: online SPUs and the system topic.
+    pub(crate) fn new(config: Config, spus: impl IntoIterator<Item = (SpuId, SocketAddr)>) -> Self {
         let cluster = Cluster {
             config,
             objects: Mutex::new(Objects {
@@ -90,23 +95,39 @@ impl Cluster {
             replicas: RwLock::default(),
             consumer_offsets: Mutex::default(),
         };
-        cluster.objects.lock().spus.put(vec![spu(spu_address)]);
+        cluster.objects.lock().spus.put(spus.into_iter().map(|(id, address)| spu(id, address)).collect());
         cluster.put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic());
         cluster
     }
 
-    /// The leader replica of a partition.
+    /// A partition, if `spu` is its leader.
+    pub(crate) fn replica_led_by(
+        &self,
+        spu: SpuId,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Option<Arc<Replica>> {
+        self.replica(topic, partition).filter(|replica| *replica.leader.borrow() == spu)
+    }
+
+    /// A partition, whoever leads it.
     pub(crate) fn replica(&self, topic: &str, partition: PartitionId) -> Option<Arc<Replica>> {
         self.replicas.read().get(topic)?.get(usize::try_from(partition).ok()?).cloned()
     }
 
-    /// Makes logs for the partitions of `topic` up to `count`.
-    pub(crate) fn add_replicas(&self, topic: &str, spec: &TopicSpec, count: PartitionId) {
+    /// Makes logs for those partitions of `topic` that have none.
+    pub(crate) fn add_replicas(&self, topic: &str, spec: &TopicSpec, leaders: impl Iterator<Item = SpuId>) {
         let mut all = self.replicas.write();
         let replicas = all.entry(topic.to_owned()).or_default();
-        for partition in replicas.len() as PartitionId..count {
-            replicas.push(Arc::new(Replica::new(ReplicaKey::new(topic, partition), spec)));
+        for leader in leaders.skip(replicas.len()) {
+            let key = ReplicaKey::new(topic, replicas.len() as PartitionId);
+            replicas.push(Arc::new(Replica::new(key, leader, spec)));
         }
+    }
+
+    /// All partitions.
+    pub(crate) fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.read().values().flatten().cloned().collect()
     }
 
     /// Drops the logs of a topic, its streams and the offsets that consumers have stored for it.
@@ -121,14 +142,15 @@ impl Cluster {
     /// Publishes how far the logs have grown since the last time.
     pub(crate) fn publish_log_ends(&self) {
         let mut objects = self.objects.lock();
-        let replicas: Vec<_> = self.replicas.read().values().flatten().cloned().collect();
         let mut changed = Vec::new();
-        for replica in replicas {
+        for replica in self.replicas() {
             let Some(known) = objects.partitions.get(&replica.key.to_string()) else {
                 continue;
             };
-            if known.status.leader.leo != replica.log.end() {
-                let status = replica.status();
+            let ends = replica.log.ends();
+            if (known.status.leader.leo, known.status.leader.hw) != (ends.offset, ends.high_watermark) {
+                let resolution = known.status.resolution.clone();
+                let status = PartitionStatus { resolution, ..replica.status(&known.spec.replicas) };
                 changed.push(Metadata { status, ..known.clone() });
             }
         }
@@ -137,33 +159,36 @@ impl Cluster {
 }
 
 impl Replica {
-    fn new(key: ReplicaKey, spec: &TopicSpec) -> Self {
+    fn new(key: ReplicaKey, leader: SpuId, spec: &TopicSpec) -> Self {
         let segment = spec.get_storage().and_then(|storage| storage.segment_size);
         let max_batch_bytes =
             segment.unwrap_or(SPU_LOG_SEGMENT_MAX_BYTES).min(STORAGE_MAX_REQUEST_SIZE) as usize;
         let compression = spec.get_compression_type().clone();
-        Replica { key, log: PartitionLog::new(), compression, max_batch_bytes }
+        let leader = watch::Sender::new(leader);
+        Replica { key, leader, log: PartitionLog::new(), compression, max_batch_bytes }
     }
 
-    /// What the cluster's metadata says about this partition.
-    pub(crate) fn status(&self) -> PartitionStatus {
-        let (start, end) = self.log.range();
+    /// What the cluster's metadata says about this partition, which is on the SPUs `replicas`.
+    pub(crate) fn status(&self, replicas: &[SpuId]) -> PartitionStatus {
+        let leader = *self.leader.borrow();
+        let ends = self.log.ends();
+        let on = |spu| ReplicaStatus::new(spu, ends.high_watermark, ends.offset);
         PartitionStatus::new2(
-            ReplicaStatus::new(SPU_ID, end, end),
-            Vec::new(),
+            on(leader),
+            replicas.iter().filter(|spu| **spu != leader).map(|spu| on(*spu)).collect(),
             i64::try_from(self.log.bytes()).unwrap_or(i64::MAX),
             PartitionResolution::Online,
-            start,
+            self.log.start(),
         )
     }
 }
 
-fn spu(address: SocketAddr) -> Metadata<SpuSpec> {
+fn spu(id: SpuId, address: SocketAddr) -> Metadata<SpuSpec> {
     let host = address.ip().to_string();
     Metadata {
-        name: format!("custom-spu-{SPU_ID}"),
+        name: format!("custom-spu-{id}"),
         spec: SpuSpec {
-            id: SPU_ID,
+            id,
             spu_type: SpuType::Custom,
             public_endpoint: IngressPort {
                 port: address.port(),

@@ -3,12 +3,14 @@
 //! Whatever a client sends, only its own connection suffers: frames are capped, and an undecodable request, a request for
 //! an unknown key or a panic in its handling closes this connection and nothing else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use wire::frame::split_frame;
@@ -21,10 +23,13 @@ const READ_BYTES: usize = 1024 * 1024;
 /// No read is made into less room than this.
 const MIN_READ_BYTES: usize = 16 * 1024;
 
+/// How long a request whose client has stopped sending may still take: a client may close only its own half.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
 /// Answers the requests of one connection.
 pub(crate) trait Service: Send + 'static {
-    /// Handles one request; an error closes the connection.
-    fn handle(&mut self, request: BytesMut) -> anyhow::Result<()>;
+    /// Handles one request; an error closes the connection. The next request waits until this one is done.
+    fn handle(&mut self, request: BytesMut) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// Serves `socket` until the client leaves, misbehaves, or `closed` is cancelled.
@@ -38,36 +43,14 @@ pub(crate) async fn serve<S: Service>(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(?peer, %error, "cannot set TCP_NODELAY");
     }
-    let (mut reader, writer) = socket.into_split();
+    let (reader, writer) = socket.into_split();
     let outbox = Arc::new(Outbox::new(Box::new(writer), closed.clone()));
     let mut service = service(outbox.clone(), closed.clone());
+    let mut requests =
+        Requests { reader, buffer: BytesMut::with_capacity(READ_BYTES), ended: false, max_frame_bytes };
 
-    let requests = async {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        loop {
-            while !outbox.is_congested() {
-                let Some(request) = split_frame(&mut buffer, max_frame_bytes)? else {
-                    break;
-                };
-                catch_unwind(AssertUnwindSafe(|| service.handle(request)))
-                    .map_err(|_| anyhow!("the request made its handler panic"))??;
-            }
-            let congested = outbox.is_congested();
-            if buffer.capacity() - buffer.len() < MIN_READ_BYTES {
-                buffer.reserve(READ_BYTES);
-            }
-            tokio::select! {
-                () = outbox.drive(congested) => {}
-                read = reader.read_buf(&mut buffer), if !congested => match read {
-                    Ok(1..) => {}
-                    // A client that vanishes is nothing to warn of.
-                    Ok(0) | Err(_) => return Ok::<(), anyhow::Error>(()),
-                },
-            }
-        }
-    };
     let ended = tokio::select! {
-        ended = requests => ended,
+        ended = requests.serve(&outbox, &mut service) => ended,
         () = closed.cancelled() => Ok(()),
     };
     match ended {
@@ -75,4 +58,68 @@ pub(crate) async fn serve<S: Service>(
         Err(error) => tracing::warn!(?peer, "connection closed: {error:#}"),
     }
     outbox.close();
+}
+
+/// The requests of one connection.
+struct Requests<R> {
+    reader: R,
+    buffer: BytesMut,
+    /// The client sends nothing any more.
+    ended: bool,
+    max_frame_bytes: usize,
+}
+
+impl<R: AsyncRead + Unpin> Requests<R> {
+    async fn serve<S: Service>(&mut self, outbox: &Outbox, service: &mut S) -> anyhow::Result<()> {
+        loop {
+            while !outbox.is_congested() {
+                let Some(request) = split_frame(&mut self.buffer, self.max_frame_bytes)? else {
+                    break;
+                };
+                let handled = AssertUnwindSafe(service.handle(request)).catch_unwind();
+                self.answer(outbox, handled)
+                    .await?
+                    .map_err(|_| anyhow!("the request made its handler panic"))??;
+            }
+            // A client that vanishes is nothing to warn of.
+            if self.ended && !outbox.is_congested() {
+                return Ok(());
+            }
+            let congested = outbox.is_congested();
+            tokio::select! {
+                () = outbox.drive(congested) => {}
+                () = self.read(), if !congested => {}
+            }
+        }
+    }
+
+    /// Waits for `handled` while answers are written and the next requests arrive: a client that is gone must not be
+    /// waited for.
+    async fn answer<T>(&mut self, outbox: &Outbox, handled: impl Future<Output = T>) -> anyhow::Result<T> {
+        tokio::pin!(handled);
+        loop {
+            let ended = self.ended;
+            let full = self.buffer.len() >= READ_BYTES;
+            let expired = async {
+                match ended {
+                    true => tokio::time::sleep(HALF_CLOSED).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                handled = &mut handled => return Ok(handled),
+                () = expired => return Err(anyhow!("the client left while its request was handled")),
+                () = outbox.drive(false) => {}
+                () = self.read(), if !full && !ended => {}
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        if self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
+            self.buffer.reserve(READ_BYTES);
+        }
+        self.ended = !matches!(self.reader.read_buf(&mut self.buffer).await, Ok(1..));
+    }
 }

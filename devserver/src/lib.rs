@@ -4,13 +4,14 @@
 //! library, so that Rust tests start one in their own process, and the binary `fluvio-devserver`. What it serves and where
 //! it differs from a real cluster stands in `docs/devserver.md`.
 //!
-//! One process holds a streaming controller ([`Server::endpoint`]) and one streaming processing unit, whose address
-//! clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
+//! One process holds a streaming controller ([`Server::endpoint`]) and one or more streaming processing units, whose
+//! addresses clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
 
 mod cluster;
 mod config;
 mod connection;
 mod frames;
+mod leaders;
 mod log;
 mod metadata;
 mod outbox;
@@ -19,4 +20,5 @@ mod server;
 mod spu;
 
 pub use config::Config;
+pub use leaders::LeaderError;
 pub use server::Server;

@@ -2,9 +2,11 @@
 //!
 //! Batches are kept as they came, as slices of the frames that brought them, and are handed out without a copy: a server
 //! never looks at a record. Invariants: batches are contiguous (each begins where the one before ends), and the end that
-//! `ends` announces is the end of the last batch. With one replica the high watermark is the log end.
+//! `ends` announces is the end of the last batch. The high watermark is the log end, since all replicas of a partition are
+//! this log, unless it is held back on purpose; it never falls.
 
 use bytes::{Bytes, BytesMut};
+use fluvio_spu_schema::Isolation;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use wire::batch::{BatchHeader, set_base_offset};
@@ -20,8 +22,20 @@ const ARENA_BYTES: usize = 64 * 1024;
 pub(crate) struct LogEnd {
     /// The offset behind the last record.
     pub(crate) offset: i64,
+    /// The offset behind the last record that all replicas have.
+    pub(crate) high_watermark: i64,
     /// The topic is gone.
     pub(crate) deleted: bool,
+}
+
+impl LogEnd {
+    /// The offset behind the last record that a reader may see.
+    pub(crate) fn visible(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.offset,
+            Isolation::ReadCommitted => self.high_watermark,
+        }
+    }
 }
 
 /// What a read found.
@@ -33,8 +47,8 @@ pub(crate) struct LogSlice {
     pub(crate) len: usize,
     /// First offset of the log.
     pub(crate) start: i64,
-    /// The offset behind the last record.
-    pub(crate) end: i64,
+    /// The high watermark.
+    pub(crate) high_watermark: i64,
 }
 
 /// Why a read is impossible.
@@ -64,6 +78,8 @@ pub(crate) struct PartitionLog {
 struct State {
     batches: Vec<StoredBatch>,
     end: i64,
+    /// The high watermark stands still.
+    held: bool,
     bytes: u64,
     arena: BytesMut,
 }
@@ -77,7 +93,7 @@ impl PartitionLog {
     pub(crate) fn new() -> Self {
         PartitionLog {
             state: RwLock::default(),
-            ends: watch::Sender::new(LogEnd { offset: 0, deleted: false }),
+            ends: watch::Sender::new(LogEnd { offset: 0, high_watermark: 0, deleted: false }),
         }
     }
 
@@ -94,14 +110,35 @@ impl PartitionLog {
             state.batches.push(StoredBatch { next_offset, data });
         }
         // Under the lock, so that ends are announced in order.
-        self.ends.send_modify(|end| end.offset = state.end);
+        self.ends.send_modify(|end| {
+            end.offset = state.end;
+            if !state.held {
+                end.high_watermark = state.end;
+            }
+        });
         base_offset
     }
 
-    /// Reads batches from the one that holds `from` on. With `cut`, exactly `max_bytes` of them, even if that ends within
+    /// Makes the high watermark stand still, or lets it catch up.
+    pub(crate) fn hold_high_watermark(&self, held: bool) {
+        let mut state = self.state.write();
+        state.held = held;
+        if !held {
+            self.ends.send_modify(|end| end.high_watermark = end.offset);
+        }
+    }
+
+    /// Reads batches from the one that holds `from` on, as far as `isolation` may see. With `cut`, exactly `max_bytes` of them, even if that ends within
     /// a batch; otherwise whole batches, at least one.
-    pub(crate) fn read(&self, from: i64, max_bytes: usize, cut: bool) -> Result<LogSlice, ReadError> {
+    pub(crate) fn read(
+        &self,
+        from: i64,
+        isolation: Isolation,
+        max_bytes: usize,
+        cut: bool,
+    ) -> Result<LogSlice, ReadError> {
         let state = self.state.read();
+        let visible = self.ends().visible(isolation);
         let start = 0;
         if from > state.end {
             return Err(ReadError::BeyondEnd { end: state.end });
@@ -109,10 +146,11 @@ impl PartitionLog {
         if from < start {
             return Err(ReadError::Evicted { start });
         }
-        let mut slice = LogSlice { start, end: state.end, ..LogSlice::default() };
+        let high_watermark = self.ends().high_watermark;
+        let mut slice = LogSlice { start, high_watermark, ..LogSlice::default() };
         let first = state.batches.partition_point(|batch| batch.next_offset <= from);
         let mut small = BytesMut::new();
-        for batch in &state.batches[first..] {
+        for batch in state.batches[first..].iter().take_while(|batch| batch.next_offset <= visible) {
             let room = max_bytes.saturating_sub(slice.len);
             let data = match &batch.data {
                 data if data.len() <= room => data.clone(),
@@ -139,14 +177,14 @@ impl PartitionLog {
         Ok(slice)
     }
 
-    /// The offset behind the last record.
-    pub(crate) fn end(&self) -> i64 {
-        self.ends.borrow().offset
+    /// First offset.
+    pub(crate) fn start(&self) -> i64 {
+        0
     }
 
-    /// First offset and the offset behind the last record.
-    pub(crate) fn range(&self) -> (i64, i64) {
-        (0, self.end())
+    /// How far the log reaches.
+    pub(crate) fn ends(&self) -> LogEnd {
+        *self.ends.borrow()
     }
 
     /// Bytes of all batches.

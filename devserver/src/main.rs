@@ -23,6 +23,9 @@ struct Options {
     /// Address of the endpoint for clients; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9003")]
     listen: String,
+    /// Number of streaming processing units (SPUs), over which topics are spread
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    spus: u16,
     /// Cut stream answers at max_bytes in the middle of a batch, as the real server does
     #[arg(long)]
     cut_batches: bool,
@@ -68,6 +71,7 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
     let mut close_connections = signal(SignalKind::user_defined1())?;
     let server = Server::start(Config {
         listen: options.listen.clone(),
+        spus: options.spus,
         cut_batches: options.cut_batches,
         platform_version: options.platform_version,
         max_frame_bytes: options.max_frame_bytes,

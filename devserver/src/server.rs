@@ -1,18 +1,25 @@
-//! Start and end of a server: its two listeners, its connections and the clock of its status updates.
+//! Start and end of a server: its listeners, their connections and the clock of its status updates.
+//!
+//! The controller and each SPU have a listener of their own. An SPU that goes away takes its listener and connections
+//! with it and returns on the same address, which clients may still know.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluvio_types::{PartitionId, SpuId};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, FIRST_SPU};
 use crate::config::Config;
 use crate::connection::serve;
+use crate::leaders::LeaderError;
 use crate::sc::Controller;
 use crate::spu::Unit;
 
@@ -22,25 +29,34 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(400);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A running development server. Dropping it stops it; [`Server::shutdown`] waits for the end.
-#[derive(Debug)]
 pub struct Server {
     endpoint: SocketAddr,
     shared: Arc<Shared>,
 }
 
 /// What the tasks of a server share.
-#[derive(Debug)]
 struct Shared {
+    cluster: Arc<Cluster>,
     stopped: CancellationToken,
-    /// Ends every connection that is open now; replaced by each [`Server::close_connections`].
-    connections: Mutex<CancellationToken>,
+    listening: Mutex<BTreeMap<Plane, Listening>>,
     tasks: TaskTracker,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Plane {
     Controller,
-    Unit,
+    Unit(SpuId),
+}
+
+/// A listener and the connections that it has accepted.
+struct Listening {
+    address: SocketAddr,
+    /// Ends the listener and its connections.
+    stopped: CancellationToken,
+    /// Ends every connection that is open now; replaced by each [`Server::close_connections`].
+    connections: CancellationToken,
+    /// Ends when the address is free again.
+    accepting: JoinHandle<()>,
 }
 
 impl Server {
@@ -48,20 +64,23 @@ impl Server {
     pub async fn start(config: Config) -> io::Result<Server> {
         let controller = TcpListener::bind(&config.listen).await?;
         let endpoint = controller.local_addr()?;
-        let unit = TcpListener::bind((endpoint.ip(), 0)).await?;
-        let cluster = Arc::new(Cluster::new(config, unit.local_addr()?));
-
-        let stopped = CancellationToken::new();
+        let mut units = Vec::new();
+        for id in (FIRST_SPU..).take(config.spus.into()) {
+            let listener = TcpListener::bind((endpoint.ip(), 0)).await?;
+            units.push((id, listener.local_addr()?, listener));
+        }
+        let addresses = units.iter().map(|(id, address, _)| (*id, *address));
         let shared = Arc::new(Shared {
-            connections: Mutex::new(stopped.child_token()),
-            stopped,
+            cluster: Arc::new(Cluster::new(config, addresses)),
+            stopped: CancellationToken::new(),
+            listening: Mutex::default(),
             tasks: TaskTracker::new(),
         });
-        for (listener, plane) in [(controller, Plane::Controller), (unit, Plane::Unit)] {
-            let accepting = accept(listener, plane, cluster.clone(), shared.clone());
-            shared.tasks.spawn(shared.stopped.clone().run_until_cancelled_owned(accepting));
+        for (id, address, listener) in units {
+            shared.listen(Plane::Unit(id), address, listener);
         }
-        let publishing = publish_status(cluster);
+        shared.listen(Plane::Controller, endpoint, controller);
+        let publishing = publish_status(shared.cluster.clone());
         shared.tasks.spawn(shared.stopped.clone().run_until_cancelled_owned(publishing));
         tracing::info!(%endpoint, "serving");
         Ok(Server { endpoint, shared })
@@ -74,8 +93,54 @@ impl Server {
 
     /// Closes every connection that is open now, abruptly. New ones are accepted as before.
     pub fn close_connections(&self) {
-        let next = self.shared.stopped.child_token();
-        std::mem::replace(&mut *self.shared.connections.lock(), next).cancel();
+        for listening in self.shared.listening.lock().values_mut() {
+            let next = listening.stopped.child_token();
+            std::mem::replace(&mut listening.connections, next).cancel();
+        }
+    }
+
+    /// Takes an SPU away: it stops listening, its connections close, and other replicas take over what it has led.
+    /// Nothing happens if it is away already.
+    pub async fn stop_spu(&self, spu: SpuId) -> Result<(), LeaderError> {
+        let (stopped, accepting) = {
+            let mut listening = self.shared.listening.lock();
+            let unit = listening.get_mut(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
+            (unit.stopped.clone(), std::mem::replace(&mut unit.accepting, tokio::spawn(async {})))
+        };
+        stopped.cancel();
+        if let Err(error) = accepting.await {
+            tracing::error!(spu, %error, "the listener has panicked");
+        }
+        self.shared.cluster.set_spu_online(spu, false)
+    }
+
+    /// Brings an SPU back that was taken away, on the same address. Nothing happens if it is there.
+    pub async fn start_spu(&self, spu: SpuId) -> Result<(), LeaderError> {
+        let address = {
+            let listening = self.shared.listening.lock();
+            let unit = listening.get(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
+            if !unit.stopped.is_cancelled() {
+                return Ok(());
+            }
+            unit.address
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| LeaderError::Listen(spu, error))?;
+        self.shared.listen(Plane::Unit(spu), address, listener);
+        self.shared.cluster.set_spu_online(spu, true)
+    }
+
+    /// Makes an SPU the leader of a partition. Streams and requests at the former leader get NotLeaderForPartition.
+    pub fn move_leader(&self, topic: &str, partition: PartitionId, spu: SpuId) -> Result<(), LeaderError> {
+        self.shared.cluster.move_leader(topic, partition, spu)
+    }
+
+    /// Makes the high watermarks of a topic's partitions stand still, as if followers had stopped, or lets them catch up.
+    pub fn hold_high_watermark(&self, topic: &str, held: bool) {
+        for replica in self.shared.cluster.replicas() {
+            if replica.key.topic == topic {
+                replica.log.hold_high_watermark(held);
+            }
+        }
     }
 
     /// Stops listening, closes all connections and waits until nothing is left.
@@ -92,29 +157,49 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, plane: Plane, cluster: Arc<Cluster>, shared: Arc<Shared>) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => connect(socket, plane, cluster.clone(), &shared),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+impl Shared {
+    fn listen(self: &Arc<Self>, plane: Plane, address: SocketAddr, listener: TcpListener) {
+        let stopped = self.stopped.child_token();
+        let connections = stopped.child_token();
+        let mut listening = self.listening.lock();
+        let accepting = accept(listener, plane, self.clone());
+        let accepting = self.tasks.spawn({
+            let stopped = stopped.clone();
+            async move {
+                stopped.run_until_cancelled_owned(accepting).await;
+            }
+        });
+        listening.insert(plane, Listening { address, stopped, connections, accepting });
+    }
+
+    fn connect(&self, socket: TcpStream, plane: Plane) {
+        let Some(closed) = self.listening.lock().get(&plane).map(|unit| unit.connections.child_token())
+        else {
+            return;
+        };
+        let cluster = self.cluster.clone();
+        let max_frame_bytes = cluster.config.max_frame_bytes;
+        match plane {
+            Plane::Controller => {
+                let service = move |outbox, _| Controller::new(cluster, outbox);
+                self.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
+            }
+            Plane::Unit(spu) => {
+                let service = move |outbox, closed| Unit::new(cluster, spu, outbox, closed);
+                self.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
             }
         }
     }
 }
 
-fn connect(socket: TcpStream, plane: Plane, cluster: Arc<Cluster>, shared: &Shared) {
-    let closed = shared.connections.lock().child_token();
-    let max_frame_bytes = cluster.config.max_frame_bytes;
-    match plane {
-        Plane::Controller => {
-            let service = move |outbox, _| Controller::new(cluster, outbox);
-            shared.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
-        }
-        Plane::Unit => {
-            let service = move |outbox, closed| Unit::new(cluster, outbox, closed);
-            shared.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
+async fn accept(listener: TcpListener, plane: Plane, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => shared.connect(socket, plane),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
         }
     }
 }

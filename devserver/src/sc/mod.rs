@@ -47,7 +47,7 @@ impl Controller {
 }
 
 impl Service for Controller {
-    fn handle(&mut self, request: BytesMut) -> anyhow::Result<()> {
+    async fn handle(&mut self, request: BytesMut) -> anyhow::Result<()> {
         let mut body: Bytes = request.freeze();
         let request =
             AdminPublicDecodedRequest::decode_from(&mut body).context("a request that cannot be decoded")?;

@@ -16,7 +16,7 @@ use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_types::PartitionId;
 
 use super::refused;
-use crate::cluster::{Cluster, Objects, SPU_ID};
+use crate::cluster::{Cluster, FIRST_SPU, Objects};
 
 /// More partitions than any test needs; a request for billions would only exhaust the memory.
 const MAX_PARTITIONS: PartitionId = 10_000;
@@ -168,19 +168,20 @@ impl Cluster {
     /// Stores a topic and makes the partitions that it lacks: logs, then partitions, then the topic, so that whoever sees
     /// one sees what belongs to it.
     fn put_topic_locked(&self, objects: &mut Objects, name: String, spec: TopicSpec) -> Status {
-        let Some(replica_map) = assign(objects, &spec) else {
+        let Some(replica_map) = assign(objects, &name, &spec) else {
             // The real server would wait for SPUs for 90 s; none will ever come here.
             let message = format!("only 0 out of {} provisioned", spec.partitions());
             let status = TopicStatus::new(TopicResolution::InsufficientResources, Vec::new(), "");
             objects.topics.put(vec![Metadata { name: name.clone(), spec, status }]);
             return refused(&name, ErrorCode::TopicNotProvisioned, message);
         };
-        self.add_replicas(&name, &spec, replica_map.len() as PartitionId);
+        let leaders = replica_map.values().map(|replicas| replicas.first().copied().unwrap_or(FIRST_SPU));
+        self.add_replicas(&name, &spec, leaders);
         let mut partitions = Vec::new();
         for (partition, replicas) in &replica_map {
             let key = ReplicaKey::new(name.as_str(), *partition);
             let status = match self.replica(&name, *partition) {
-                Some(replica) => replica.status(),
+                Some(replica) => replica.status(replicas),
                 None => PartitionStatus::default(),
             };
             if objects.partitions.get(&key.to_string()).is_none() {
@@ -199,15 +200,28 @@ impl Cluster {
     }
 }
 
-/// Which SPUs hold each partition; `None` if there are not enough.
-fn assign(objects: &Objects, spec: &TopicSpec) -> Option<BTreeMap<PartitionId, Vec<i32>>> {
+/// Which SPUs hold each partition; `None` if there are not enough. Partitions that exist stay where they are.
+fn assign(objects: &Objects, name: &str, spec: &TopicSpec) -> Option<BTreeMap<PartitionId, Vec<i32>>> {
+    let known = objects.topics.get(name);
     match spec.replicas() {
         ReplicaSpec::Computed(parameters) => {
-            let online = objects.spus.iter().filter(|spu| spu.status.is_online()).count();
-            if online < parameters.replication_factor as usize {
+            let online: Vec<_> =
+                objects.spus.iter().filter(|spu| spu.status.is_online()).map(|spu| spu.spec.id).collect();
+            let replicas = parameters.replication_factor as usize;
+            if online.is_empty() || online.len() < replicas {
                 return None;
             }
-            Some((0..parameters.partitions).map(|partition| (partition, vec![SPU_ID])).collect())
+            // Leaders go round the SPUs, and each one's followers are those behind it.
+            let on = |partition| {
+                let first = partition as usize;
+                (0..replicas.max(1)).map(|next| online[(first + next) % online.len()]).collect()
+            };
+            let known = known.into_iter().flat_map(|topic| topic.status.replica_map.clone());
+            let mut map: BTreeMap<_, _> = known.collect();
+            for partition in 0..parameters.partitions {
+                map.entry(partition).or_insert_with(|| on(partition));
+            }
+            Some(map)
         }
         ReplicaSpec::Assigned(maps) => {
             Some(maps.maps().iter().map(|map| (map.id, map.replicas.clone())).collect())

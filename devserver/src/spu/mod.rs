@@ -1,4 +1,4 @@
-//! The streaming processing unit: produce, stream fetch and offsets.
+//! A streaming processing unit (SPU): produce, stream fetch and offsets.
 
 mod offsets;
 mod produce;
@@ -19,6 +19,7 @@ use fluvio_spu_schema::server::fetch_offset::FetchOffsetsRequest;
 use fluvio_spu_schema::server::stream_fetch::DefaultStreamFetchRequest;
 use fluvio_spu_schema::server::update_offset::UpdateOffsetsRequest;
 use fluvio_spu_schema::server::{SpuServerApiKey, SpuServerRequest};
+use fluvio_types::SpuId;
 use tokio_util::sync::CancellationToken;
 
 use self::stream::Streams;
@@ -30,14 +31,20 @@ use crate::outbox::Outbox;
 /// Answers the requests of one client to the unit.
 pub(crate) struct Unit {
     cluster: Arc<Cluster>,
+    spu: SpuId,
     outbox: Arc<Outbox>,
     streams: Streams,
 }
 
 impl Unit {
-    pub(crate) fn new(cluster: Arc<Cluster>, outbox: Arc<Outbox>, closed: CancellationToken) -> Self {
-        let streams = Streams::new(cluster.clone(), outbox.clone(), closed);
-        Unit { cluster, outbox, streams }
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        spu: SpuId,
+        outbox: Arc<Outbox>,
+        closed: CancellationToken,
+    ) -> Self {
+        let streams = Streams::new(cluster.clone(), spu, outbox.clone(), closed);
+        Unit { cluster, spu, outbox, streams }
     }
 
     fn reply<B: Encoder>(&self, header: &RequestHeader, body: &B) -> anyhow::Result<()> {
@@ -48,14 +55,14 @@ impl Unit {
 }
 
 impl Service for Unit {
-    fn handle(&mut self, mut request: BytesMut) -> anyhow::Result<()> {
+    async fn handle(&mut self, mut request: BytesMut) -> anyhow::Result<()> {
         let mut unread = &request[..];
         let header = RequestHeader::decode_from(&mut unread, 0).context("a request header")?;
         check_version(&header)?;
         let body_at = request.len() - unread.len();
         if header.api_key() == DefaultProduceRequest::API_KEY {
             request.advance(body_at);
-            let response = produce::produce(&self.cluster, request, header.api_version())?;
+            let response = produce::produce(&self.cluster, self.spu, request, header.api_version()).await?;
             return self.reply(&header, &response);
         }
         let request = SpuServerRequest::decode_with_header(&mut unread, header)
@@ -72,20 +79,20 @@ impl Service for Unit {
                 self.reply(&header, &response)
             }
             SpuServerRequest::FetchOffsetsRequest(RequestMessage { header, request }) => {
-                let response = offsets::fetch(&self.cluster, request);
+                let response = offsets::fetch(&self.cluster, self.spu, request);
                 self.reply(&header, &response)
             }
             SpuServerRequest::UpdateConsumerOffsetRequest(RequestMessage { header, request }) => {
                 let session = self.streams.session(request.session_id);
-                let response = offsets::store(&self.cluster, session, request.offset);
+                let response = offsets::store(&self.cluster, self.spu, session, request.offset);
                 self.reply(&header, &response)
             }
             SpuServerRequest::FetchConsumerOffsetsRequest(RequestMessage { header, request }) => {
-                let response = offsets::stored(&self.cluster, &request);
+                let response = offsets::stored(&self.cluster, self.spu, &request);
                 self.reply(&header, &response)
             }
             SpuServerRequest::DeleteConsumerOffsetRequest(RequestMessage { header, request }) => {
-                let response = offsets::forget(&self.cluster, request);
+                let response = offsets::forget(&self.cluster, self.spu, request);
                 self.reply(&header, &response)
             }
             other => anyhow::bail!("{other} is not served"),

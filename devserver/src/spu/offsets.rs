@@ -11,13 +11,14 @@ use fluvio_spu_schema::server::consumer_offset::{
 use fluvio_spu_schema::server::fetch_offset::{
     FetchOffsetPartitionResponse, FetchOffsetTopicResponse, FetchOffsetsRequest, FetchOffsetsResponse,
 };
-use fluvio_types::PartitionId;
+use fluvio_types::defaults::CONSUMER_STORAGE_TOPIC;
+use fluvio_types::{PartitionId, SpuId};
 
 use super::stream::Session;
 use crate::cluster::{Cluster, StoredOffset};
 
 /// First and last offsets of partitions.
-pub(super) fn fetch(cluster: &Cluster, request: FetchOffsetsRequest) -> FetchOffsetsResponse {
+pub(super) fn fetch(cluster: &Cluster, spu: SpuId, request: FetchOffsetsRequest) -> FetchOffsetsResponse {
     let topics = request
         .topics
         .into_iter()
@@ -25,7 +26,7 @@ pub(super) fn fetch(cluster: &Cluster, request: FetchOffsetsRequest) -> FetchOff
             partitions: topic
                 .partitions
                 .iter()
-                .map(|partition| range(cluster, &topic.name, partition.partition_index))
+                .map(|partition| range(cluster, spu, &topic.name, partition.partition_index))
                 .collect(),
             name: topic.name,
         })
@@ -33,12 +34,18 @@ pub(super) fn fetch(cluster: &Cluster, request: FetchOffsetsRequest) -> FetchOff
     FetchOffsetsResponse { topics }
 }
 
-fn range(cluster: &Cluster, topic: &str, partition_index: PartitionId) -> FetchOffsetPartitionResponse {
+fn range(
+    cluster: &Cluster,
+    spu: SpuId,
+    topic: &str,
+    partition_index: PartitionId,
+) -> FetchOffsetPartitionResponse {
     let mut response =
         FetchOffsetPartitionResponse { partition_index, ..FetchOffsetPartitionResponse::default() };
-    match cluster.replica(topic, partition_index) {
+    match cluster.replica_led_by(spu, topic, partition_index) {
         Some(replica) => {
-            (response.start_offset, response.last_stable_offset) = replica.log.range();
+            response.start_offset = replica.log.start();
+            response.last_stable_offset = replica.log.ends().high_watermark;
         }
         None => response.error_code = ErrorCode::PartitionNotLeader,
     }
@@ -48,6 +55,7 @@ fn range(cluster: &Cluster, topic: &str, partition_index: PartitionId) -> FetchO
 /// Stores the offset of the consumer that a stream belongs to.
 pub(super) fn store(
     cluster: &Cluster,
+    spu: SpuId,
     session: Option<&Session>,
     offset: i64,
 ) -> UpdateConsumerOffsetResponse {
@@ -58,6 +66,9 @@ pub(super) fn store(
     let Some(consumer_id) = &session.consumer_id else {
         return failed(ErrorCode::Other("stream without consumer id".to_owned()));
     };
+    if !keeps_consumer_offsets(cluster, spu) {
+        return failed(ErrorCode::PartitionNotLeader);
+    }
     let modified = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     cluster
         .consumer_offsets
@@ -69,8 +80,13 @@ pub(super) fn store(
 /// The stored offsets, of existing partitions only.
 pub(super) fn stored(
     cluster: &Cluster,
+    spu: SpuId,
     request: &FetchConsumerOffsetsRequest,
 ) -> FetchConsumerOffsetsResponse {
+    if !keeps_consumer_offsets(cluster, spu) {
+        let error_code = ErrorCode::PartitionNotLeader;
+        return FetchConsumerOffsetsResponse { error_code, consumers: Vec::new() };
+    }
     let wanted = |replica: &ReplicaKey, consumer: &str| {
         let Some(filter) = &request.filter_opts else {
             return true;
@@ -94,8 +110,17 @@ pub(super) fn stored(
 /// Forgets a stored offset; that there is none is no error.
 pub(super) fn forget(
     cluster: &Cluster,
+    spu: SpuId,
     request: DeleteConsumerOffsetRequest,
 ) -> DeleteConsumerOffsetResponse {
+    if !keeps_consumer_offsets(cluster, spu) {
+        return DeleteConsumerOffsetResponse { error_code: ErrorCode::PartitionNotLeader };
+    }
     cluster.consumer_offsets.lock().remove(&(request.replica_id, request.consumer_id));
     DeleteConsumerOffsetResponse { error_code: ErrorCode::None }
+}
+
+/// Whether `spu` is the one that consumer offsets are stored on: the leader of the system topic.
+fn keeps_consumer_offsets(cluster: &Cluster, spu: SpuId) -> bool {
+    cluster.replica_led_by(spu, CONSUMER_STORAGE_TOPIC, 0).is_some()
 }

@@ -1,16 +1,22 @@
 //! Produce: every entry is checked and appended on its own, in order; the answer has one result per entry.
 
 use std::io::{Error, ErrorKind};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
 use fluvio_controlplane_metadata::topic::CompressionAlgorithm;
+use fluvio_protocol::api::RequestKind;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::{Decoder, Version};
+use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
+use fluvio_types::SpuId;
 use wire::batch::{Batches, Rest, set_crc};
 
 use super::records::RecordsPlace;
@@ -19,8 +25,9 @@ use crate::cluster::{Cluster, Replica};
 use crate::log::NewBatch;
 
 /// Handles a request whose header has been read off.
-pub(super) fn produce(
+pub(super) async fn produce(
     cluster: &Cluster,
+    spu: SpuId,
     mut body: BytesMut,
     version: Version,
 ) -> anyhow::Result<ProduceResponse> {
@@ -36,27 +43,61 @@ pub(super) fn produce(
         topics.push((topic.name, entries));
     }
     let mut responses = Vec::with_capacity(topics.len());
-    for (name, entries) in topics {
-        let partitions = entries
-            .into_iter()
-            .map(|(partition_index, batches)| {
-                let replica = cluster.replica(&name, partition_index);
-                let (error_code, base_offset) =
-                    match append(replica.as_deref(), batches, &request.smartmodules) {
-                        Ok(base_offset) => (ErrorCode::None, base_offset),
-                        Err(error_code) => (error_code, 0),
-                    };
-                PartitionProduceResponse {
-                    partition_index,
-                    error_code,
-                    base_offset,
-                    ..PartitionProduceResponse::default()
+    let mut written = Vec::new();
+    for (topic_index, (name, entries)) in topics.into_iter().enumerate() {
+        let mut partitions = Vec::with_capacity(entries.len());
+        for (partition_index, batches) in entries {
+            let replica = cluster.replica_led_by(spu, &name, partition_index);
+            let mut response =
+                PartitionProduceResponse { partition_index, ..PartitionProduceResponse::default() };
+            match append(replica.as_deref(), batches, &request.smartmodules) {
+                Ok(offsets) => {
+                    response.base_offset = offsets.start;
+                    let (end, entry_index) = (offsets.end, partitions.len());
+                    written.extend(replica.map(|replica| Written { replica, end, topic_index, entry_index }));
                 }
-            })
-            .collect();
+                Err(error_code) => response.error_code = error_code,
+            }
+            partitions.push(response);
+        }
         responses.push(TopicProduceResponse { name, partitions });
     }
+    if request.isolation == Isolation::ReadCommitted {
+        for entry in written {
+            if let Err(error_code) = entry.committed(request.timeout).await {
+                responses[entry.topic_index].partitions[entry.entry_index].error_code = error_code;
+            }
+        }
+    }
     Ok(ProduceResponse { responses, ..ProduceResponse::default() })
+}
+
+/// An entry of the request that is in the log.
+struct Written {
+    replica: Arc<Replica>,
+    /// The offset behind its last record.
+    end: i64,
+    /// Where its result stands in the response.
+    topic_index: usize,
+    entry_index: usize,
+}
+
+impl Written {
+    /// Waits until all replicas have it. After the time-out it stays in the log, as on the real server.
+    async fn committed(&self, timeout: Duration) -> Result<(), ErrorCode> {
+        let mut ends = self.replica.log.watch();
+        let reached = ends.wait_for(|end| end.deleted || end.high_watermark >= self.end);
+        let Ok(reached) = tokio::time::timeout(timeout, reached).await else {
+            return Err(ErrorCode::RequestTimedOut {
+                kind: RequestKind::Produce,
+                timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+            });
+        };
+        match reached {
+            Ok(end) if !end.deleted => Ok(()),
+            _ => Err(ErrorCode::TopicDeleted),
+        }
+    }
 }
 
 /// Cuts the batches of one entry out of the request, without a copy. Entries come in the order of their bytes.
@@ -75,11 +116,11 @@ fn append(
     replica: Option<&Replica>,
     mut batches: Vec<NewBatch>,
     smart_modules: &[SmartModuleInvocation],
-) -> Result<i64, ErrorCode> {
+) -> Result<Range<i64>, ErrorCode> {
     let replica = replica.ok_or(ErrorCode::NotLeaderForPartition)?;
     unsupported_smart_modules(smart_modules)?;
     if batches.is_empty() {
-        return Ok(0);
+        return Ok(0..0);
     }
     if !batches.iter().all(|(_, header)| accepts(&replica.compression, header.compression())) {
         return Err(ErrorCode::CompressionError);
@@ -91,7 +132,9 @@ fn append(
         // The real server encodes batches anew and so repairs a wrong checksum.
         set_crc(data);
     }
-    Ok(replica.log.append(batches))
+    let count: i64 = batches.iter().map(|(_, header)| header.offset_count()).sum();
+    let base_offset = replica.log.append(batches);
+    Ok(base_offset..base_offset + count)
 }
 
 fn accepts(topic: &CompressionAlgorithm, codec: u8) -> bool {

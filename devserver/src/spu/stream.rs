@@ -10,12 +10,14 @@ use fluvio_protocol::Version;
 use fluvio_protocol::api::RequestHeader;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
+use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::smartmodule::{SmartModuleInvocation, SmartModuleInvocationWasm};
 use fluvio_spu_schema::server::stream_fetch::{FileStreamFetchRequest, StreamFetchResponse};
 use fluvio_spu_schema::server::update_offset::{
     OffsetUpdateStatus, UpdateOffsetsRequest, UpdateOffsetsResponse,
 };
+use fluvio_types::SpuId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,7 @@ use crate::outbox::Outbox;
 /// The streams of one connection.
 pub(super) struct Streams {
     cluster: Arc<Cluster>,
+    spu: SpuId,
     outbox: Arc<Outbox>,
     closed: CancellationToken,
     sessions: HashMap<u32, Session>,
@@ -43,8 +46,13 @@ pub(super) struct Session {
 }
 
 impl Streams {
-    pub(super) fn new(cluster: Arc<Cluster>, outbox: Arc<Outbox>, closed: CancellationToken) -> Self {
-        Streams { cluster, outbox, closed, sessions: HashMap::new(), last_id: 0 }
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        spu: SpuId,
+        outbox: Arc<Outbox>,
+        closed: CancellationToken,
+    ) -> Self {
+        Streams { cluster, spu, outbox, closed, sessions: HashMap::new(), last_id: 0 }
     }
 
     pub(super) fn session(&self, id: u32) -> Option<&Session> {
@@ -65,7 +73,7 @@ impl Streams {
             topic: request.topic.clone(),
             partition: request.partition,
         };
-        let Some(replica) = self.cluster.replica(&request.topic, request.partition) else {
+        let Some(replica) = self.cluster.replica_led_by(self.spu, &request.topic, request.partition) else {
             return answers.fail(ErrorCode::NotLeaderForPartition);
         };
         self.last_id += 1;
@@ -80,8 +88,10 @@ impl Streams {
         }
         let mut stream = Stream {
             replica,
+            spu: self.spu,
             answers,
             position: request.fetch_offset,
+            isolation: request.isolation,
             // The real server reads a negative limit as a huge one.
             max_bytes: request.max_bytes as u32 as usize,
             cut: self.cluster.config.cut_batches,
@@ -127,9 +137,12 @@ impl Streams {
 /// An open stream.
 struct Stream {
     replica: Arc<Replica>,
+    /// Whose stream it is: it ends when another SPU becomes the leader.
+    spu: SpuId,
     answers: Answers,
     /// Where the next answer begins.
     position: i64,
+    isolation: Isolation,
     max_bytes: usize,
     cut: bool,
 }
@@ -137,6 +150,8 @@ struct Stream {
 impl Stream {
     async fn run(&mut self, mut acknowledgements: watch::Receiver<Option<i64>>) -> anyhow::Result<()> {
         let mut ends = self.replica.log.watch();
+        let mut leader = self.replica.leader.subscribe();
+        let isolation = self.isolation;
         let Some(mut in_flight) = self.advance()? else {
             return Ok(());
         };
@@ -151,15 +166,20 @@ impl Stream {
                         in_flight = false;
                     }
                 }
-                // Acknowledgements wake this task when an answer is in flight; only a deletion does besides.
-                changed = ends.wait_for(|end| end.deleted || (!in_flight && end.offset > self.position)) => {
+                // Acknowledgements wake this task when an answer is in flight; only the stream's end does besides.
+                changed = ends.wait_for(|end| {
+                    end.deleted || (!in_flight && end.visible(isolation) > self.position)
+                }) => {
                     match changed {
                         Ok(end) if !end.deleted => {}
                         _ => return self.answers.fail(ErrorCode::TopicDeleted),
                     }
                 }
+                _ = leader.wait_for(|leader| *leader != self.spu) => {
+                    return self.answers.fail(ErrorCode::NotLeaderForPartition);
+                }
             }
-            if !in_flight && self.replica.log.end() > self.position {
+            if !in_flight && self.replica.log.ends().visible(isolation) > self.position {
                 match self.advance()? {
                     Some(sent) => in_flight = sent,
                     None => return Ok(()),
@@ -170,7 +190,7 @@ impl Stream {
 
     /// Sends what there is at the position. `true`: an answer is in flight; `None`: an error has ended the stream.
     fn advance(&mut self) -> anyhow::Result<Option<bool>> {
-        match self.replica.log.read(self.position, self.max_bytes, self.cut) {
+        match self.replica.log.read(self.position, self.isolation, self.max_bytes, self.cut) {
             Ok(slice) if slice.len == 0 => Ok(Some(false)),
             Ok(slice) => self.answers.send(slice).map(|()| Some(true)),
             Err(error) => {
@@ -203,7 +223,7 @@ impl Answers {
     fn send(&self, slice: LogSlice) -> anyhow::Result<()> {
         let partition = FetchablePartitionResponse {
             partition_index: self.partition,
-            high_watermark: slice.end,
+            high_watermark: slice.high_watermark,
             log_start_offset: slice.start,
             records: RecordsFollow(slice.len),
             ..FetchablePartitionResponse::default()
