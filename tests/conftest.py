@@ -118,8 +118,20 @@ BLOCKING = ("_sync", "_threads.py", "devserver.py")
 PACKAGE = os.path.dirname(os.path.abspath(fluvio_cffi.__file__)) + os.sep
 
 
+def _cpu_wait(native_id: int) -> int:
+    """Nanoseconds that a thread of this process has waited for a CPU; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/self/task/{native_id}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
 class BlockDetector(threading.Thread):
-    """Looks at the main thread every 50 ms: it must not stay at one place within the package."""
+    """Looks at the main thread every 50 ms: it must not stay at one place within the package.
+
+    Time in which it could have run and got no CPU does not count: that is a busy machine.
+    """
 
     INTERVAL = 0.05
     LIMIT = 6
@@ -127,14 +139,19 @@ class BlockDetector(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="block detector", daemon=True)
         self._main = threading.main_thread().ident
+        self._main_native = threading.main_thread().native_id
         self.found: list[str] = []
         self._ended = threading.Event()
 
     def run(self) -> None:
         last: Any = None
         count = 0
+        waited = 0
         while not self._ended.wait(self.INTERVAL):
             assert self._main is not None
+            assert self._main_native is not None
+            waited, before = _cpu_wait(self._main_native), waited
+            starved = (waited - before) / 1e9 > self.INTERVAL / 4
             frame = sys._current_frames().get(self._main)
             place = None
             if frame is not None:
@@ -144,7 +161,10 @@ class BlockDetector(threading.Thread):
                 if begun and path.startswith(PACKAGE) and not any(part in path for part in BLOCKING):
                     place = (id(frame), path, frame.f_lineno, frame.f_lasti)
             del frame
-            count = count + 1 if place is not None and place == last else 0
+            if place is None or place != last:
+                count = 0
+            elif not starved:
+                count += 1
             last = place
             if count == self.LIMIT and place is not None:
                 self.found.append(f"{place[1]}:{place[2]}")

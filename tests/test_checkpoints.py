@@ -87,3 +87,33 @@ async def test_trio_agrees(client: Client, topic: str) -> None:
         for case in CASES.values():
             with trio.testing.assert_checkpoints():
                 await case(client, producer, consumer)
+
+
+@pytest.mark.parametrize("case", ["submit", "delivery"])
+async def test_what_need_not_wait_lets_others_run(client: Client, topic: str, case: str) -> None:
+    """Submitting, and asking for answers that are there, neither hold up the loop nor outlive a cancel."""
+    async with client.producer(topic) as producer:
+        delivery = await producer.submit(b"x")
+        await delivery
+        turns = 0
+
+        async def other(scope: anyio.CancelScope) -> None:
+            nonlocal turns
+            while turns < 10:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(other, group.cancel_scope)
+            while True:
+                if case == "submit":
+                    await producer.submit(b"x")
+                else:
+                    await delivery
+        assert turns == 10
+        with anyio.CancelScope() as scope:
+            await producer.submit(b"x")
+            scope.cancel()
+            await producer.submit(b"y")
+        assert scope.cancelled_caught

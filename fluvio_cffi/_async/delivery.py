@@ -8,7 +8,7 @@ from typing import Any, Optional
 from .._completions import Pending
 from .._deliveries import Ack, Ledger
 from .._library import OK, Completion, failure
-from .._port import Port, checkpoint
+from .._port import Pacer, Port, checkpoint
 from ..errors import FluvioError
 
 __all__ = ["Delivery"]
@@ -17,12 +17,13 @@ __all__ = ["Delivery"]
 class Delivery(Pending):
     """The fate of one submitted record: wait for the `Ack` or the error, as often as you like."""
 
-    __slots__ = ("_counted", "_error", "_ledger", "_port")
+    __slots__ = ("_counted", "_error", "_ledger", "_pacer", "_port")
 
-    def __init__(self, port: Port, ledger: Ledger) -> None:
+    def __init__(self, port: Port, ledger: Ledger, pacer: Pacer) -> None:
         super().__init__()
         self._port = port
         self._ledger = ledger
+        self._pacer = pacer
         self._error: Optional[FluvioError] = None
         self._counted = False
 
@@ -45,13 +46,17 @@ class Delivery(Pending):
     async def wait(self) -> Ack:
         """Wait for the server's answer. Cancelling this takes nothing back.
 
+        Where the answer is there already, others get their turn once a millisecond, as with `submit`.
+
         Raises:
             FluvioError: The record was not delivered; raised again each time.
         """
         if self.completion is None:
             await self._port.park(self)
-        else:
+        elif self._pacer.due():
+            # Not the pacer's own pause: the client may have been closed since.
             await checkpoint()
+            self._pacer.restart()
         error = self._error
         if error is not None:
             if self._counted:
