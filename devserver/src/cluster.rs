@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use fluvio_controlplane_metadata::partition::{
     PartitionResolution, PartitionSpec, PartitionStatus, ReplicaStatus,
@@ -41,7 +42,11 @@ pub(crate) struct Cluster {
     /// By topic, then by partition.
     replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
     pub(crate) consumer_offsets: Mutex<BTreeMap<ConsumerKey, StoredOffset>>,
+    changed: Arc<ChangedReplicas>,
 }
+
+/// The partitions whose logs have changed since their metadata was published.
+type ChangedReplicas = Mutex<Vec<Arc<Replica>>>;
 
 /// The objects of the cluster, by kind.
 pub(crate) struct Objects {
@@ -76,6 +81,9 @@ pub(crate) struct Replica {
     pub(crate) compression: CompressionAlgorithm,
     /// The largest batch that is accepted.
     pub(crate) max_batch_bytes: usize,
+    /// It is among the changed ones already.
+    noted: AtomicBool,
+    changed: Weak<ChangedReplicas>,
 }
 
 impl Cluster {
@@ -94,6 +102,7 @@ impl Cluster {
             }),
             replicas: RwLock::default(),
             consumer_offsets: Mutex::default(),
+            changed: Arc::default(),
         };
         cluster.objects.lock().spus.put(spus.into_iter().map(|(id, address)| spu(id, address)).collect());
         cluster.put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic());
@@ -121,7 +130,8 @@ impl Cluster {
         let replicas = all.entry(topic.to_owned()).or_default();
         for leader in leaders.skip(replicas.len()) {
             let key = ReplicaKey::new(topic, replicas.len() as PartitionId);
-            replicas.push(Arc::new(Replica::new(key, leader, spec)));
+            let changed = Arc::downgrade(&self.changed);
+            replicas.push(Arc::new(Replica::new(key, leader, spec, changed)));
         }
     }
 
@@ -139,18 +149,20 @@ impl Cluster {
         self.consumer_offsets.lock().retain(|(key, _), _| key.topic != topic);
     }
 
-    /// Publishes how far the logs have grown since the last time.
+    /// Publishes how far the logs have grown since the last time, which costs nothing for those that have not.
     pub(crate) fn publish_log_ends(&self) {
         let mut objects = self.objects.lock();
+        let replicas = std::mem::take(&mut *self.changed.lock());
         let mut changed = Vec::new();
-        for replica in self.replicas() {
+        for replica in replicas {
+            // Before its ends are read: what comes later is noted again.
+            replica.noted.store(false, Ordering::Release);
             let Some(known) = objects.partitions.get(&replica.key.to_string()) else {
                 continue;
             };
-            let ends = replica.log.ends();
-            if (known.status.leader.leo, known.status.leader.hw) != (ends.offset, ends.high_watermark) {
-                let resolution = known.status.resolution.clone();
-                let status = PartitionStatus { resolution, ..replica.status(&known.spec.replicas) };
+            let resolution = known.status.resolution.clone();
+            let status = PartitionStatus { resolution, ..replica.status(&known.spec.replicas) };
+            if status != known.status {
                 changed.push(Metadata { status, ..known.clone() });
             }
         }
@@ -159,13 +171,31 @@ impl Cluster {
 }
 
 impl Replica {
-    fn new(key: ReplicaKey, leader: SpuId, spec: &TopicSpec) -> Self {
+    fn new(key: ReplicaKey, leader: SpuId, spec: &TopicSpec, changed: Weak<ChangedReplicas>) -> Self {
         let segment = spec.get_storage().and_then(|storage| storage.segment_size);
         let max_batch_bytes =
             segment.unwrap_or(SPU_LOG_SEGMENT_MAX_BYTES).min(STORAGE_MAX_REQUEST_SIZE) as usize;
         let compression = spec.get_compression_type().clone();
         let leader = watch::Sender::new(leader);
-        Replica { key, leader, log: PartitionLog::new(), compression, max_batch_bytes }
+        Replica {
+            key,
+            leader,
+            log: PartitionLog::new(),
+            compression,
+            max_batch_bytes,
+            noted: AtomicBool::new(false),
+            changed,
+        }
+    }
+
+    /// Has the cluster's metadata follow the log, which has just grown or shrunk, or whose high watermark has moved.
+    pub(crate) fn note_change(self: &Arc<Self>) {
+        if self.noted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(changed) = self.changed.upgrade() {
+            changed.lock().push(self.clone());
+        }
     }
 
     /// What the cluster's metadata says about this partition, which is on the SPUs `replicas`.

@@ -1,5 +1,7 @@
 //! What can be chosen when a server starts.
 
+use std::io;
+
 use semver::Version;
 
 /// How a [`crate::Server`] behaves.
@@ -13,10 +15,37 @@ pub struct Config {
     /// Cut stream answers at `max_bytes`, in the middle of a batch, as the real server does. Without it an answer holds
     /// whole batches and at least one.
     pub cut_batches: bool,
+    /// How many answers of a stream may be on their way before the first is acknowledged: 1 as on the real server, and up
+    /// to [`Config::MAX_WINDOW`]. More than one needs whole batches, so it excludes [`Config::cut_batches`].
+    pub window: usize,
     /// The platform version that is announced to clients.
     pub platform_version: Version,
     /// The largest request that is read; a larger one closes its connection.
     pub max_frame_bytes: usize,
+}
+
+impl Config {
+    /// The largest [`Config::window`]: a client's queue per stream holds 10 answers.
+    pub const MAX_WINDOW: usize = 8;
+
+    /// What is wrong with this configuration, if anything is.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if !(1..=Config::MAX_WINDOW).contains(&self.window) {
+            return invalid(format!(
+                "the window is {}, but must be 1 to {}",
+                self.window,
+                Config::MAX_WINDOW
+            ));
+        }
+        if self.window > 1 && self.cut_batches {
+            let window = self.window;
+            return invalid(format!(
+                "a window of {window} needs whole batches: leave cut batches or the window out"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -25,6 +54,7 @@ impl Default for Config {
             listen: "127.0.0.1:0".to_owned(),
             spus: 1,
             cut_batches: false,
+            window: 1,
             platform_version: Version::new(0, 18, 2),
             max_frame_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
         }

@@ -3,8 +3,11 @@
 //! Metadata and [`crate::cluster::Replica::leader`] change together under the lock of the objects: who is told about a new
 //! leader finds it serving. All replicas share one log, so any of them can take over without loss.
 
+use std::collections::BTreeMap;
+
 use fluvio_controlplane_metadata::partition::{PartitionResolution, PartitionSpec};
 use fluvio_controlplane_metadata::spu::{SpuStatus, SpuStatusResolution};
+use fluvio_controlplane_metadata::topic::TopicSpec;
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_sc_schema::objects::Metadata;
 use fluvio_types::{PartitionId, SpuId};
@@ -45,39 +48,44 @@ impl Cluster {
         let replica = self
             .replica(topic, partition)
             .ok_or_else(|| LeaderError::UnknownPartition(topic.to_owned(), partition))?;
-        let changed = lead(&mut objects, &replica, spu);
-        objects.partitions.put(changed.into_iter().collect());
+        let mut elections = Elections::default();
+        elections.lead(&objects, &replica, spu);
+        elections.publish(&mut objects);
         Ok(())
     }
 
-    /// Notes that an SPU has gone or is back, and finds leaders among the replicas that are left.
+    /// Notes that an SPU has gone or is back, and finds leaders among the replicas that are left. Topics that have waited
+    /// for more SPUs get their partitions.
     pub(crate) fn set_spu_online(&self, spu: SpuId, online: bool) -> Result<(), LeaderError> {
         let mut objects = self.objects.lock();
         let known = objects.spus.iter().find(|known| known.spec.id == spu);
         let known = known.ok_or(LeaderError::UnknownSpu(spu))?.clone();
         let resolution = if online { SpuStatusResolution::Online } else { SpuStatusResolution::Offline };
         objects.spus.put(vec![Metadata { status: SpuStatus { resolution }, ..known }]);
-        let mut changed = Vec::new();
+        let mut elections = Elections::default();
         for replica in self.replicas() {
             let leader = *replica.leader.borrow();
             let led = is_online(&objects, leader);
             if led && leader != spu {
                 continue;
             }
-            let Some(partition) = objects.partitions.get(&replica.key.to_string()).cloned() else {
+            let Some(partition) = objects.partitions.get(&replica.key.to_string()) else {
                 continue;
             };
             let mut candidates = partition.spec.replicas.iter().copied();
             match candidates.find(|id| if led { *id == leader } else { is_online(&objects, *id) }) {
-                Some(successor) => changed.extend(lead(&mut objects, &replica, successor)),
+                Some(successor) => elections.lead(&objects, &replica, successor),
                 None => {
-                    let mut partition = partition;
+                    let mut partition = partition.clone();
                     partition.status.resolution = PartitionResolution::LeaderOffline;
-                    changed.push(partition);
+                    elections.partitions.push(partition);
                 }
             }
         }
-        objects.partitions.put(changed);
+        elections.publish(&mut objects);
+        if online {
+            self.provision_waiting_topics(&mut objects);
+        }
         Ok(())
     }
 }
@@ -86,22 +94,45 @@ fn is_online(objects: &Objects, spu: SpuId) -> bool {
     objects.spus.iter().any(|known| known.spec.id == spu && known.status.is_online())
 }
 
-/// Makes `spu` the leader and gives the partition's new metadata; the topic's map of replicas follows.
-fn lead(objects: &mut Objects, replica: &Replica, spu: SpuId) -> Option<Metadata<PartitionSpec>> {
-    let ReplicaKey { topic, partition } = &replica.key;
-    let mut known = objects.partitions.get(&replica.key.to_string())?.clone();
-    let former = replica.leader.send_replace(spu);
-    let replicas = &mut known.spec.replicas;
-    if !replicas.contains(&spu) {
-        // It takes the place of the former leader.
-        replicas.iter_mut().filter(|id| **id == former).for_each(|id| *id = spu);
+/// New leaders that are about to be published, all in one update per kind: an SPU may lead thousands of partitions.
+#[derive(Default)]
+struct Elections {
+    partitions: Vec<Metadata<PartitionSpec>>,
+    /// Their topics, whose maps of replicas have changed.
+    topics: BTreeMap<String, Metadata<TopicSpec>>,
+}
+
+impl Elections {
+    /// Makes `spu` the leader, which serves from then on.
+    fn lead(&mut self, objects: &Objects, replica: &Replica, spu: SpuId) {
+        let ReplicaKey { topic, partition } = &replica.key;
+        let Some(mut known) = objects.partitions.get(&replica.key.to_string()).cloned() else {
+            return;
+        };
+        let former = replica.leader.send_replace(spu);
+        let replicas = &mut known.spec.replicas;
+        if !replicas.contains(&spu) {
+            // It takes the place of the former leader.
+            replicas.iter_mut().filter(|id| **id == former).for_each(|id| *id = spu);
+            self.map(objects, topic, *partition, replicas);
+        }
+        known.spec.leader = spu;
+        known.status = replica.status(&known.spec.replicas);
+        self.partitions.push(known);
     }
-    known.spec.leader = spu;
-    known.status = replica.status(&known.spec.replicas);
-    let topic = objects.topics.get(topic).cloned();
-    if let Some(mut topic) = topic.filter(|topic| topic.status.replica_map.contains_key(partition)) {
-        topic.status.replica_map.insert(*partition, known.spec.replicas.clone());
-        objects.topics.put(vec![topic]);
+
+    /// Notes where a partition is now.
+    fn map(&mut self, objects: &Objects, topic: &str, partition: PartitionId, replicas: &[SpuId]) {
+        if !self.topics.contains_key(topic) {
+            self.topics.extend(objects.topics.get(topic).map(|known| (topic.to_owned(), known.clone())));
+        }
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.status.replica_map.insert(partition, replicas.to_vec());
+        }
     }
-    Some(known)
+
+    fn publish(self, objects: &mut Objects) {
+        objects.partitions.put(self.partitions);
+        objects.topics.put(self.topics.into_values().collect());
+    }
 }

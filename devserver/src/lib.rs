@@ -7,6 +7,7 @@
 //! One process holds a streaming controller ([`Server::endpoint`]) and one or more streaming processing units, whose
 //! addresses clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
 
+mod assignment;
 mod cluster;
 mod config;
 mod connection;

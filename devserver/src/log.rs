@@ -45,6 +45,8 @@ pub(crate) struct LogSlice {
     pub(crate) pieces: Vec<Bytes>,
     /// Bytes of all pieces.
     pub(crate) len: usize,
+    /// The offset behind the last record, even if its batch is cut.
+    pub(crate) next_offset: i64,
     /// First offset of the log.
     pub(crate) start: i64,
     /// The high watermark.
@@ -162,6 +164,7 @@ impl PartitionLog {
                 break;
             }
             slice.len += data.len();
+            slice.next_offset = batch.next_offset;
             if data.len() < SMALL_BATCH {
                 small.extend_from_slice(&data);
             } else {

@@ -29,6 +29,9 @@ struct Options {
     /// Cut stream answers at max_bytes in the middle of a batch, as the real server does
     #[arg(long)]
     cut_batches: bool,
+    /// Answers of a stream on their way before the first is acknowledged (1 to 8; the real server has 1)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = window, conflicts_with = "cut_batches")]
+    window: usize,
     /// Largest request in bytes; a larger one closes its connection
     #[arg(long, default_value_t = wire::frame::DEFAULT_MAX_PAYLOAD)]
     max_frame_bytes: usize,
@@ -73,6 +76,7 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
         listen: options.listen.clone(),
         spus: options.spus,
         cut_batches: options.cut_batches,
+        window: options.window,
         platform_version: options.platform_version,
         max_frame_bytes: options.max_frame_bytes,
     })
@@ -92,6 +96,11 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
     }
     server.shutdown().await;
     Ok(())
+}
+
+fn window(text: &str) -> Result<usize, String> {
+    let window = text.parse().ok().filter(|window| (1..=Config::MAX_WINDOW).contains(window));
+    window.ok_or_else(|| format!("a number from 1 to {} is needed", Config::MAX_WINDOW))
 }
 
 fn announce(endpoint: &str) -> std::io::Result<()> {

@@ -62,6 +62,7 @@ struct Listening {
 impl Server {
     /// Binds the listeners and serves from then on, on the caller's tokio runtime.
     pub async fn start(config: Config) -> io::Result<Server> {
+        config.check()?;
         let controller = TcpListener::bind(&config.listen).await?;
         let endpoint = controller.local_addr()?;
         let mut units = Vec::new();
@@ -139,6 +140,7 @@ impl Server {
         for replica in self.shared.cluster.replicas() {
             if replica.key.topic == topic {
                 replica.log.hold_high_watermark(held);
+                replica.note_change();
             }
         }
     }

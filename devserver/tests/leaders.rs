@@ -63,6 +63,11 @@ impl Fixture {
     }
 }
 
+/// One partition on just these SPUs, the leader first.
+fn assigned(spus: &[i32]) -> TopicSpec {
+    TopicSpec::new_assigned(vec![(0, spus.to_vec())])
+}
+
 async fn open(unit: &mut Raw, topic: &str, isolation: Isolation) {
     let mut request = DefaultStreamFetchRequest::builder();
     request.topic(topic.to_owned()).isolation(isolation).max_bytes(1 << 20);
@@ -80,14 +85,15 @@ async fn leaders_go_round_and_only_they_serve() {
     let spec = TopicSpec::new_computed(4, 2, None);
     assert!(create(&mut fixture.controller, "t", spec).await.error_code.is_ok());
     let online = |spu| (spu, PartitionResolution::Online);
-    assert_eq!(fixture.leaders("t").await, [5001, 5002, 5003, 5001].map(online));
+    // The system topic's partition is on 5001 already.
+    assert_eq!(fixture.leaders("t").await, [5002, 5003, 5001, 5002].map(online));
     let topics = fixture.list::<TopicSpec>().await;
-    assert_eq!(topics[0].status.replica_map[&2], [5003, 5001]);
+    assert_eq!(topics[0].status.replica_map[&2], [5001, 5003]);
 
     let batch = batch_of(b"x", 1);
-    let mut leader = fixture.unit(5001).await;
+    let mut leader = fixture.unit(5002).await;
     assert_eq!(produce(&mut leader, "t", &[&batch]).await, [(ErrorCode::None, 0)]);
-    let mut other = fixture.unit(5002).await;
+    let mut other = fixture.unit(5001).await;
     assert_eq!(produce(&mut other, "t", &[&batch]).await, [(ErrorCode::NotLeaderForPartition, 0)]);
     open(&mut other, "t", Isolation::ReadUncommitted).await;
     assert_eq!(answer(&mut other).await.error_code, ErrorCode::NotLeaderForPartition);
@@ -97,7 +103,7 @@ async fn leaders_go_round_and_only_they_serve() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moved_leader_ends_the_streams_of_the_former_one() {
     let mut fixture = Fixture::new(2).await;
-    create(&mut fixture.controller, "t", TopicSpec::new_computed(1, 1, None)).await;
+    create(&mut fixture.controller, "t", assigned(&[5001])).await;
     let mut former = fixture.unit(5001).await;
     assert_eq!(produce(&mut former, "t", &[&batch_of(b"x", 3)]).await, [(ErrorCode::None, 0)]);
     open(&mut former, "t", Isolation::ReadUncommitted).await;
@@ -119,8 +125,8 @@ async fn a_moved_leader_ends_the_streams_of_the_former_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_spu_goes_away_and_returns() {
     let mut fixture = Fixture::new(2).await;
-    create(&mut fixture.controller, "one", TopicSpec::new_computed(1, 1, None)).await;
-    create(&mut fixture.controller, "two", TopicSpec::new_computed(1, 2, None)).await;
+    create(&mut fixture.controller, "one", assigned(&[5001])).await;
+    create(&mut fixture.controller, "two", assigned(&[5001, 5002])).await;
     let mut unit = fixture.unit(5001).await;
     let batch = batch_of(b"x", 1);
     for topic in ["one", "two"] {

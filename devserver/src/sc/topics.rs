@@ -1,21 +1,23 @@
 //! Topics: validation in the real server's order, creation, more partitions, deletion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fluvio_controlplane_metadata::partition::{PartitionSpec, PartitionStatus};
+use fluvio_controlplane_metadata::partition::{HomePartitionConfig, PartitionSpec, PartitionStatus};
 use fluvio_controlplane_metadata::smartmodule::SmartModulePackageKey;
 use fluvio_controlplane_metadata::topic::{
-    AddPartition, MirrorConfig, PartitionMap, ReplicaSpec, TopicReplicaParam, TopicResolution, TopicSpec,
-    TopicStatus, UpdateTopicAction,
+    AddMirror, AddPartition, MirrorConfig, PartitionMap, ReplicaSpec, TopicReplicaParam, TopicResolution,
+    TopicSpec, TopicStatus, UpdateTopicAction,
 };
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
+use fluvio_sc_schema::mirror::MirrorType;
 use fluvio_sc_schema::objects::{CreateRequest, Metadata, ObjectApiUpdateRequest, UpdateRequest};
 use fluvio_sc_schema::shared::validate_resource_name;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
-use fluvio_types::PartitionId;
+use fluvio_types::{PartitionId, SpuId};
 
 use super::refused;
+use crate::assignment::assign;
 use crate::cluster::{Cluster, FIRST_SPU, Objects};
 
 /// More partitions than any test needs; a request for billions would only exhaust the memory.
@@ -28,7 +30,17 @@ pub(super) fn create(cluster: &Cluster, request: CreateRequest<TopicSpec>) -> St
     match validate(&objects, &name, &spec) {
         Err(status) => status,
         Ok(()) if common.dry_run => Status::new_ok(name),
-        Ok(()) => cluster.put_topic_locked(&mut objects, name, spec),
+        Ok(()) => {
+            let (partitions, is_mirror) =
+                (spec.partitions() as usize, matches!(spec.replicas(), ReplicaSpec::Mirror(_)));
+            let online = cluster.put_topic_locked(&mut objects, name.clone(), spec);
+            if online < partitions && !is_mirror {
+                // The real server says so after it has waited for 90 s.
+                let message = format!("only {online} out of {partitions} provisioned");
+                return refused(&name, ErrorCode::TopicNotProvisioned, message);
+            }
+            Status::new_ok(name)
+        }
     }
 }
 
@@ -40,8 +52,8 @@ pub(super) fn update(cluster: &Cluster, request: &ObjectApiUpdateRequest) -> any
     let name = request.key();
     Ok(match action {
         UpdateTopicAction::AddPartition(AddPartition { count }) => add_partitions(cluster, name, count),
-        UpdateTopicAction::AddMirror(_) => {
-            refused(&name, ErrorCode::MirrorNotFound, "mirrors have no topics here")
+        UpdateTopicAction::AddMirror(AddMirror { remote_cluster, .. }) => {
+            add_mirror(cluster, name, remote_cluster)
         }
     })
 }
@@ -141,8 +153,7 @@ fn add_partitions(cluster: &Cluster, name: String, count: PartitionId) -> Status
         return refused(&name, ErrorCode::TopicNotFound, "not found");
     };
     if topic.spec.is_system() {
-        let code = ErrorCode::SystemSpecUpdatingAttempt { kind: "topic".to_owned(), name: name.clone() };
-        return Status::new(name, code, None);
+        return system_topic(name);
     }
     let mut spec = topic.spec.clone();
     let ReplicaSpec::Computed(parameters) = spec.replicas() else {
@@ -155,77 +166,113 @@ fn add_partitions(cluster: &Cluster, name: String, count: PartitionId) -> Status
     }
     parameters.partitions = partitions as PartitionId;
     spec.set_replicas(ReplicaSpec::Computed(parameters));
-    cluster.put_topic_locked(&mut objects, name, spec)
+    cluster.put_topic_locked(&mut objects, name.clone(), spec);
+    Status::new_ok(name)
+}
+
+fn system_topic(name: String) -> Status {
+    let code = ErrorCode::SystemSpecUpdatingAttempt { kind: "topic".to_owned(), name: name.clone() };
+    Status::new(name, code, None)
+}
+
+/// Gives a topic at home one more partition, for the records of one more remote cluster.
+fn add_mirror(cluster: &Cluster, name: String, remote_cluster: String) -> Status {
+    let mut objects = cluster.objects.lock();
+    let Some(topic) = objects.topics.get(&name) else {
+        return refused(&name, ErrorCode::TopicNotFound, "not found");
+    };
+    match objects.mirrors.get(&remote_cluster).map(|mirror| &mirror.spec.mirror_type) {
+        None => return refused(&name, ErrorCode::MirrorNotFound, "not found"),
+        Some(MirrorType::Remote(_)) => {}
+        Some(MirrorType::Home(_)) => {
+            let message = "remote cluster is not a remote mirror";
+            return refused(&name, ErrorCode::MirrorInvalidType, message);
+        }
+    }
+    let mut spec = topic.spec.clone();
+    let ReplicaSpec::Mirror(mirror) = spec.replicas() else {
+        return refused(&name, ErrorCode::TopicError, "invalid replica type");
+    };
+    for PartitionMap { id, mirror, .. } in mirror.as_partition_maps().maps() {
+        let home = mirror.as_ref().and_then(|mirror| mirror.home());
+        if home.is_some_and(|home| home.remote_cluster == remote_cluster) {
+            let message = format!("remote \"{remote_cluster}\" is already assigned to partition: \"{id}\"");
+            return refused(&name, ErrorCode::MirrorAlreadyExists, message);
+        }
+    }
+    if spec.is_system() {
+        return system_topic(name);
+    }
+    let MirrorConfig::Home(home) = mirror else {
+        return refused(&name, ErrorCode::TopicInvalidReplicaType, "invalid replica type");
+    };
+    let (mut home, source) = (home.clone(), home.source);
+    home.add_partition(HomePartitionConfig {
+        remote_cluster,
+        remote_replica: ReplicaKey::new(name.as_str(), 0_u32).to_string(),
+        source,
+    });
+    spec.set_replicas(ReplicaSpec::Mirror(MirrorConfig::Home(home)));
+    cluster.put_topic_locked(&mut objects, name.clone(), spec);
+    Status::new_ok(name)
 }
 
 impl Cluster {
     /// Creates a topic that needs no validation.
-    pub(crate) fn put_topic(&self, name: String, spec: TopicSpec) -> Status {
-        let mut objects = self.objects.lock();
-        self.put_topic_locked(&mut objects, name, spec)
+    pub(crate) fn put_topic(&self, name: String, spec: TopicSpec) {
+        self.put_topic_locked(&mut self.objects.lock(), name, spec);
+    }
+
+    /// Gives their partitions to the topics that could not get them for want of SPUs.
+    pub(crate) fn provision_waiting_topics(&self, objects: &mut Objects) {
+        let waiting = objects.topics.iter().filter(|topic| topic.status.resolution.no_resource());
+        for topic in waiting.cloned().collect::<Vec<_>>() {
+            self.put_topic_locked(objects, topic.name, topic.spec);
+        }
     }
 
     /// Stores a topic and makes the partitions that it lacks: logs, then partitions, then the topic, so that whoever sees
-    /// one sees what belongs to it.
-    fn put_topic_locked(&self, objects: &mut Objects, name: String, spec: TopicSpec) -> Status {
-        let Some(replica_map) = assign(objects, &name, &spec) else {
-            // The real server would wait for SPUs for 90 s; none will ever come here.
-            let message = format!("only 0 out of {} provisioned", spec.partitions());
-            let status = TopicStatus::new(TopicResolution::InsufficientResources, Vec::new(), "");
-            objects.topics.put(vec![Metadata { name: name.clone(), spec, status }]);
-            return refused(&name, ErrorCode::TopicNotProvisioned, message);
+    /// one sees what belongs to it. Returns how many of its partitions are online.
+    fn put_topic_locked(&self, objects: &mut Objects, name: String, spec: TopicSpec) -> usize {
+        let known = objects.topics.get(&name).map(|topic| topic.status.clone()).unwrap_or_default();
+        let Some(replica_map) = assign(objects, &spec, &known.replica_map) else {
+            let resolution = TopicResolution::InsufficientResources;
+            let status = TopicStatus { resolution, reason: String::new(), ..known };
+            objects.topics.put(vec![Metadata { name, spec, status }]);
+            return 0;
+        };
+        let mirror_map: BTreeMap<_, _> = match spec.get_partition_mirror_map() {
+            Some(maps) => maps.maps().iter().filter_map(|map| Some((map.id, map.mirror.clone()?))).collect(),
+            None => BTreeMap::new(),
         };
         let leaders = replica_map.values().map(|replicas| replicas.first().copied().unwrap_or(FIRST_SPU));
         self.add_replicas(&name, &spec, leaders);
+        let online = online_spus(objects);
         let mut partitions = Vec::new();
+        let mut online_partitions = 0;
         for (partition, replicas) in &replica_map {
             let key = ReplicaKey::new(name.as_str(), *partition);
-            let status = match self.replica(&name, *partition) {
-                Some(replica) => replica.status(replicas),
-                None => PartitionStatus::default(),
-            };
-            if objects.partitions.get(&key.to_string()).is_none() {
-                partitions.push(Metadata {
-                    name: key.to_string(),
-                    spec: PartitionSpec::from_replicas(replicas.clone(), &spec, None),
-                    status,
-                });
+            if let Some(known) = objects.partitions.get(&key.to_string()) {
+                online_partitions += usize::from(known.status.is_online());
+                continue;
             }
+            let replica = self.replica(&name, *partition);
+            let replica = replica.filter(|_| replicas.first().is_some_and(|leader| online.contains(leader)));
+            online_partitions += usize::from(replica.is_some());
+            partitions.push(Metadata {
+                name: key.to_string(),
+                spec: PartitionSpec::from_replicas(replicas.clone(), &spec, mirror_map.get(partition)),
+                status: replica.map_or_else(PartitionStatus::default, |replica| replica.status(replicas)),
+            });
         }
         objects.partitions.put(partitions);
-        let status =
-            TopicStatus { resolution: TopicResolution::Provisioned, replica_map, ..TopicStatus::default() };
-        objects.topics.put(vec![Metadata { name: name.clone(), spec, status }]);
-        Status::new_ok(name)
+        let resolution = TopicResolution::Provisioned;
+        let status = TopicStatus { resolution, replica_map, mirror_map, ..TopicStatus::default() };
+        objects.topics.put(vec![Metadata { name, spec, status }]);
+        online_partitions
     }
 }
 
-/// Which SPUs hold each partition; `None` if there are not enough. Partitions that exist stay where they are.
-fn assign(objects: &Objects, name: &str, spec: &TopicSpec) -> Option<BTreeMap<PartitionId, Vec<i32>>> {
-    let known = objects.topics.get(name);
-    match spec.replicas() {
-        ReplicaSpec::Computed(parameters) => {
-            let online: Vec<_> =
-                objects.spus.iter().filter(|spu| spu.status.is_online()).map(|spu| spu.spec.id).collect();
-            let replicas = parameters.replication_factor as usize;
-            if online.is_empty() || online.len() < replicas {
-                return None;
-            }
-            // Leaders go round the SPUs, and each one's followers are those behind it.
-            let on = |partition| {
-                let first = partition as usize;
-                (0..replicas.max(1)).map(|next| online[(first + next) % online.len()]).collect()
-            };
-            let known = known.into_iter().flat_map(|topic| topic.status.replica_map.clone());
-            let mut map: BTreeMap<_, _> = known.collect();
-            for partition in 0..parameters.partitions {
-                map.entry(partition).or_insert_with(|| on(partition));
-            }
-            Some(map)
-        }
-        ReplicaSpec::Assigned(maps) => {
-            Some(maps.maps().iter().map(|map| (map.id, map.replicas.clone())).collect())
-        }
-        ReplicaSpec::Mirror(_) => Some(BTreeMap::new()),
-    }
+fn online_spus(objects: &Objects) -> BTreeSet<SpuId> {
+    objects.spus.iter().filter(|spu| spu.status.is_online()).map(|spu| spu.spec.id).collect()
 }

@@ -53,6 +53,7 @@ pub(super) async fn produce(
             match append(replica.as_deref(), batches, &request.smartmodules) {
                 Ok(offsets) => {
                     response.base_offset = offsets.start;
+                    replica.iter().for_each(Replica::note_change);
                     let (end, entry_index) = (offsets.end, partitions.len());
                     written.extend(replica.map(|replica| Written { replica, end, topic_index, entry_index }));
                 }

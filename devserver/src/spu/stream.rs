@@ -1,9 +1,9 @@
-//! Streams: one answer in flight, the next one once its end is acknowledged.
+//! Streams: up to a window of answers in flight, one on the real server; the next one once the end of one is acknowledged.
 //!
 //! A stream lives until its connection closes; no request ends it. Each has a task that waits for records and
 //! acknowledgements; the records themselves are slices of the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fluvio_protocol::Version;
@@ -93,7 +93,8 @@ impl Streams {
             position: request.fetch_offset,
             isolation: request.isolation,
             // The real server reads a negative limit as a huge one.
-            max_bytes: request.max_bytes as u32 as usize,
+            max_bytes: (request.max_bytes as u32 as usize).max(1),
+            window: Window::new(self.cluster.config.window),
             cut: self.cluster.config.cut_batches,
         };
         let closed = self.closed.clone();
@@ -144,6 +145,7 @@ struct Stream {
     position: i64,
     isolation: Isolation,
     max_bytes: usize,
+    window: Window,
     cut: bool,
 }
 
@@ -152,23 +154,39 @@ impl Stream {
         let mut ends = self.replica.log.watch();
         let mut leader = self.replica.leader.subscribe();
         let isolation = self.isolation;
-        let Some(mut in_flight) = self.advance()? else {
-            return Ok(());
-        };
+        // The first read is made even if there is nothing: it finds out whether the position is valid.
+        let mut opened = false;
+        // Up to here there was nothing to send.
+        let mut exhausted = i64::MIN;
         loop {
+            while !self.window.is_full() {
+                let visible = ends.borrow_and_update().visible(isolation);
+                if opened && visible <= self.position.max(exhausted) {
+                    break;
+                }
+                opened = true;
+                match self.advance()? {
+                    None => return Ok(()),
+                    Some(0) => exhausted = visible,
+                    Some(_) => {}
+                }
+            }
+            let (waits, position) = (!self.window.is_full(), self.position.max(exhausted));
             tokio::select! {
                 changed = acknowledgements.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    if let Some(offset) = *acknowledgements.borrow_and_update() {
+                    let offset = *acknowledgements.borrow_and_update();
+                    // An acknowledgement of something else than was sent says where to go on, be it back or ahead.
+                    if let Some(offset) = offset.filter(|offset| !self.window.acknowledge(*offset)) {
                         self.position = offset;
-                        in_flight = false;
+                        exhausted = i64::MIN;
                     }
                 }
-                // Acknowledgements wake this task when an answer is in flight; only the stream's end does besides.
+                // Acknowledgements wake this task when the window is full; only the stream's end does besides.
                 changed = ends.wait_for(|end| {
-                    end.deleted || (!in_flight && end.visible(isolation) > self.position)
+                    end.deleted || (waits && end.visible(isolation) > position)
                 }) => {
                     match changed {
                         Ok(end) if !end.deleted => {}
@@ -179,20 +197,19 @@ impl Stream {
                     return self.answers.fail(ErrorCode::NotLeaderForPartition);
                 }
             }
-            if !in_flight && self.replica.log.ends().visible(isolation) > self.position {
-                match self.advance()? {
-                    Some(sent) => in_flight = sent,
-                    None => return Ok(()),
-                }
-            }
         }
     }
 
-    /// Sends what there is at the position. `true`: an answer is in flight; `None`: an error has ended the stream.
-    fn advance(&mut self) -> anyhow::Result<Option<bool>> {
+    /// Sends what there is at the position and says how many bytes; `None`: an error has ended the stream.
+    fn advance(&mut self) -> anyhow::Result<Option<usize>> {
         match self.replica.log.read(self.position, self.isolation, self.max_bytes, self.cut) {
-            Ok(slice) if slice.len == 0 => Ok(Some(false)),
-            Ok(slice) => self.answers.send(slice).map(|()| Some(true)),
+            Ok(slice) if slice.len == 0 => Ok(Some(0)),
+            Ok(slice) => {
+                self.position = slice.next_offset;
+                self.window.sent(slice.next_offset);
+                let bytes = slice.len;
+                self.answers.send(slice).map(|()| Some(bytes))
+            }
             Err(error) => {
                 let offset = self.position;
                 let code = match error {
@@ -206,6 +223,37 @@ impl Stream {
                 self.answers.fail(code).map(|()| None)
             }
         }
+    }
+}
+
+/// The answers of a stream that are in flight, as the offsets behind them.
+struct Window {
+    size: usize,
+    ends: VecDeque<i64>,
+}
+
+impl Window {
+    fn new(size: usize) -> Self {
+        Window { size, ends: VecDeque::with_capacity(size) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.ends.len() >= self.size
+    }
+
+    fn sent(&mut self, end: i64) {
+        self.ends.push_back(end);
+    }
+
+    /// Everything up to `offset` has arrived. `false`: no answer ends there, and nothing that is in flight counts any
+    /// more.
+    fn acknowledge(&mut self, offset: i64) -> bool {
+        let known = self.ends.iter().position(|end| *end == offset);
+        match known {
+            Some(index) => drop(self.ends.drain(..=index)),
+            None => self.ends.clear(),
+        }
+        known.is_some()
     }
 }
 
