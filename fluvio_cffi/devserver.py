@@ -6,6 +6,9 @@
 
 It is a process of its own that keeps everything in memory, listens on the loopback interface and ends with
 the program that started it, whatever happens to that.
+
+`python -m fluvio_cffi.devserver` is the program `fluvio-devserver` itself: same options, signals and exit
+status (`--help` lists them).
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional, Union
 
 import anyio
 import anyio.to_thread
@@ -28,6 +32,8 @@ from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    StrPath = Union[str, os.PathLike[str]]
 
 __all__ = ["DevServer"]
 
@@ -39,9 +45,15 @@ class DevServer:
 
     Args:
         listen: Address to listen on; port 0 takes a free one.
+        spus: How many streaming processing units it has.
         cut_batches: Cut answers in the middle of a batch as the real server does, instead of at its end.
         platform_version: The version that it claims to be.
+        tls_cert: The server's certificate, in PEM: clients have to use TLS. `fluvio-devserver certs DIR`
+            makes some for tests.
+        tls_key: The key of that certificate.
+        client_ca: Accept only clients with a certificate of the authorities in this file.
         log: What it writes to stderr: a level, or a filter such as "fluvio_devserver=debug".
+        arguments: Further options of `fluvio-devserver`; of an option given twice the last one counts.
         start_timeout: Seconds until it must be ready.
         stop_timeout: Seconds until it is killed when it does not end by itself.
         executable: The program; found through FLUVIO_DEVSERVER, beside the package or on PATH if not given.
@@ -51,20 +63,31 @@ class DevServer:
         self,
         *,
         listen: str = "127.0.0.1:0",
+        spus: int = 1,
         cut_batches: bool = False,
         platform_version: Optional[str] = None,
+        tls_cert: Optional[StrPath] = None,
+        tls_key: Optional[StrPath] = None,
+        client_ca: Optional[StrPath] = None,
         log: Optional[str] = None,
+        arguments: Sequence[str] = (),
         start_timeout: float = 20.0,
         stop_timeout: float = 10.0,
         executable: Optional[str] = None,
     ) -> None:
-        self._arguments = ["--listen", listen, "--exit-with-parent"]
+        self._arguments = ["--listen", listen, "--spus", str(spus), "--exit-with-parent"]
         if cut_batches:
             self._arguments.append("--cut-batches")
-        if platform_version is not None:
-            self._arguments += ["--platform-version", platform_version]
-        if log is not None:
-            self._arguments += ["--log", log]
+        for option, value in (
+            ("--platform-version", platform_version),
+            ("--tls-cert", tls_cert),
+            ("--tls-key", tls_key),
+            ("--client-ca", client_ca),
+            ("--log", log),
+        ):
+            if value is not None:
+                self._arguments += [option, os.fspath(value)]
+        self._arguments += arguments
         self._executable = executable
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
@@ -123,7 +146,10 @@ class DevServer:
             piece = os.read(descriptor, 4096)
             if not piece:
                 status = process.wait()
-                raise FluvioError(f"the development server ended with status {status} before it was ready")
+                raise FluvioError(
+                    f"the development server ended with status {status} before it was ready; "
+                    "it says why on stderr"
+                )
             received += piece
         line = received.decode("utf-8", "replace").strip()
         if not line.startswith(READY):
@@ -225,5 +251,12 @@ def find_executable() -> str:
 
 def main() -> NoReturn:
     """The command `fluvio-devserver` of an installed package: becomes the program."""
-    executable = find_executable()
-    os.execv(executable, [executable, *sys.argv[1:]])
+    try:
+        executable = find_executable()
+        os.execv(executable, [executable, *sys.argv[1:]])
+    except (FluvioError, OSError) as error:
+        sys.exit(f"fluvio-devserver: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -40,6 +40,7 @@ SYSTEM_PROGRAMS = {
     "c++": "g++",
     "readelf": "binutils",
     "nm": "binutils",
+    "openssl": "openssl",
     "valgrind": "valgrind",
     "pypy3": "pypy3",
 }

@@ -27,8 +27,10 @@ if str(ROOT) not in sys.path:
 
 import fluvio_cffi  # noqa: E402
 from fluvio_cffi import Client  # noqa: E402
-from fluvio_cffi.devserver import DevServer  # noqa: E402
 from tests.support import BACKENDS, PYPY  # noqa: E402
+
+# By name, because not every environment of the tests has the package installed.
+pytest_plugins = ["fluvio_cffi.testing"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -43,13 +45,8 @@ def races() -> int:
 
 
 @pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
-    named = os.environ.get("FLUVIO_TEST_ENDPOINT")
-    if named:
-        yield named
-        return
-    with DevServer(cut_batches=True) as server:
-        yield server.endpoint
+def endpoint(fluvio_endpoint: str) -> str:
+    return fluvio_endpoint
 
 
 @pytest.fixture

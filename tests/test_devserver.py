@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 import fluvio_cffi
 from fluvio_cffi import FluvioError, FluvioTimeoutError
 from fluvio_cffi.devserver import DevServer, find_executable
-from tests.support import eventually_sync, start_program
+from tests.support import environment, eventually_sync, start_program
 
 
 def alive(pid: int) -> bool:
@@ -93,6 +96,67 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return "Z"
+
+
+def test_tls(tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    subprocess.run([find_executable(), "certs", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    cert, key, ca = folder / "server.crt", folder / "server.key", folder / "ca.crt"
+    with DevServer(tls_cert=cert, tls_key=key, client_ca=ca) as server:
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(str(folder / "client.crt"), str(folder / "client.key"))
+        host, _, port = server.endpoint.rpartition(":")
+        for name in ("fluvio.local", "custom-spu-5001.fluvio.local", "127.0.0.1"):
+            with socket.create_connection((host, int(port))) as plain:
+                with context.wrap_socket(plain, server_hostname=name) as encrypted:
+                    assert encrypted.version() == "TLSv1.3"
+        with socket.create_connection((host, int(port))) as plain:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                context.wrap_socket(plain, server_hostname="example.com")
+    with pytest.raises(FluvioError, match="says why on stderr"):
+        DevServer(tls_cert=cert, tls_key=folder / "client.key").start()
+
+
+def test_options(name: str) -> None:
+    # The last of two counts.
+    arguments = ["--spus", "3", "--platform-version", "0.17.0"]
+    with DevServer(spus=2, platform_version="0.18.1", arguments=arguments) as server:
+        with fluvio_cffi.sync.connect(server.endpoint) as client:
+            assert client.platform_version == "0.17.0"
+            client.admin.topics.create(name, assignment=[[5003]])
+
+
+def run_module(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fluvio_cffi.devserver", *arguments],
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_module_is_the_program() -> None:
+    command = [sys.executable, "-W", "error", "-m", "fluvio_cffi.devserver", "--listen", "127.0.0.1:0"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            endpoint = process.stdout.readline().rpartition("endpoint=")[2].strip()
+            with fluvio_cffi.sync.connect(endpoint) as client:
+                client.admin.topics.list()
+            process.send_signal(number)
+            assert process.wait(30) == 0
+    # The same environment, because COLUMNS matters and readline sets it behind os.environ.
+    program = subprocess.run([find_executable(), "--help"], env=environment(), capture_output=True, text=True)
+    assert run_module("--help").stdout == program.stdout
+    wrong = run_module("--no-such-option")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--no-such-option" in wrong.stderr
+    missing = run_module(FLUVIO_DEVSERVER="/nowhere")
+    assert missing.returncode == 1
+    assert missing.stderr == (
+        "fluvio-devserver: FLUVIO_DEVSERVER names '/nowhere', which cannot be executed\n"
+    )
 
 
 def test_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

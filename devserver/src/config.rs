@@ -4,6 +4,8 @@ use std::io;
 
 use semver::Version;
 
+use crate::tls::Tls;
+
 /// How a [`crate::Server`] behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub platform_version: Version,
     /// The largest request that is read; a larger one closes its connection.
     pub max_frame_bytes: usize,
+    /// Clients have to use TLS, on every listener.
+    pub tls: Option<Tls>,
 }
 
 impl Config {
@@ -57,6 +61,7 @@ impl Default for Config {
             window: 1,
             platform_version: Version::new(0, 18, 2),
             max_frame_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
+            tls: None,
         }
     }
 }

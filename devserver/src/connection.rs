@@ -1,8 +1,9 @@
 //! One client connection: reads frames, has them answered strictly one after another, and ends alone.
 //!
-//! Whatever a client sends, only its own connection suffers: frames are capped, and an undecodable request, a request for
-//! an unknown key or a panic in its handling closes this connection and nothing else.
+//! Whatever a client sends, only its own connection suffers: frames are capped, and a failed handshake, an undecodable
+//! request, a request for an unknown key or a panic in its handling closes this connection and nothing else.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,13 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use wire::frame::split_frame;
 
 use crate::outbox::Outbox;
+use crate::tls::Tls;
 
 /// Room for reads from the socket. Generous, because a frame that crosses its end is copied to the next; memory that
 /// nothing was read into costs nothing.
@@ -25,6 +27,8 @@ const MIN_READ_BYTES: usize = 16 * 1024;
 
 /// How long a request whose client has stopped sending may still take: a client may close only its own half.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// How a TLS connection begins; as the length of a frame it would be 352 MiB and more.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 /// Answers the requests of one connection.
 pub(crate) trait Service: Send + 'static {
@@ -32,32 +36,64 @@ pub(crate) trait Service: Send + 'static {
     fn handle(&mut self, request: BytesMut) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// Serves `socket` until the client leaves, misbehaves, or `closed` is cancelled.
+/// Serves `socket`, over TLS if the server has it, until the client leaves, misbehaves, or `closed` is cancelled.
 pub(crate) async fn serve<S: Service>(
     socket: TcpStream,
+    tls: Option<Tls>,
     closed: CancellationToken,
     max_frame_bytes: usize,
     service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
 ) {
-    let peer = socket.peer_addr().ok();
+    let peer = socket.peer_addr().ok().map(tracing::field::display);
     if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(?peer, %error, "cannot set TCP_NODELAY");
+        tracing::debug!(peer, %error, "cannot set TCP_NODELAY");
     }
-    let (reader, writer) = socket.into_split();
+    let served = async {
+        match tls {
+            None => {
+                let (reader, writer) = socket.into_split();
+                serve_stream(reader, writer, closed.clone(), max_frame_bytes, service).await
+            }
+            Some(tls) => {
+                let Some(stream) = closed.run_until_cancelled(tls.accept(socket)).await else {
+                    return Ok(());
+                };
+                let (reader, writer) = tokio::io::split(stream?);
+                serve_stream(reader, writer, closed.clone(), max_frame_bytes, service).await
+            }
+        }
+    };
+    match served.await {
+        Ok(()) => tracing::debug!(peer, "connection ended"),
+        // Somebody looked whether the port is open, or gave up: nothing to warn of either.
+        Err(error) if has_left(&error) => tracing::debug!(peer, "connection ended: {error:#}"),
+        Err(error) => tracing::warn!(peer, "connection closed: {error:#}"),
+    }
+}
+
+async fn serve_stream<S: Service>(
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    closed: CancellationToken,
+    max_frame_bytes: usize,
+    service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
+) -> anyhow::Result<()> {
     let outbox = Arc::new(Outbox::new(Box::new(writer), closed.clone()));
     let mut service = service(outbox.clone(), closed.clone());
     let mut requests =
         Requests { reader, buffer: BytesMut::with_capacity(READ_BYTES), ended: false, max_frame_bytes };
-
     let ended = tokio::select! {
         ended = requests.serve(&outbox, &mut service) => ended,
         () = closed.cancelled() => Ok(()),
     };
-    match ended {
-        Ok(()) => tracing::debug!(?peer, "connection ended"),
-        Err(error) => tracing::warn!(?peer, "connection closed: {error:#}"),
-    }
     outbox.close();
+    ended
+}
+
+/// Whether the connection just ended, or was reset, in its handshake.
+fn has_left(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset))
 }
 
 /// The requests of one connection.
@@ -73,7 +109,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
     async fn serve<S: Service>(&mut self, outbox: &Outbox, service: &mut S) -> anyhow::Result<()> {
         loop {
             while !outbox.is_congested() {
-                let Some(request) = split_frame(&mut self.buffer, self.max_frame_bytes)? else {
+                let Some(request) = self.next_request()? else {
                     break;
                 };
                 let handled = AssertUnwindSafe(service.handle(request)).catch_unwind();
@@ -91,6 +127,16 @@ impl<R: AsyncRead + Unpin> Requests<R> {
                 () = self.read(), if !congested => {}
             }
         }
+    }
+
+    fn next_request(&mut self) -> anyhow::Result<Option<BytesMut>> {
+        let request = split_frame(&mut self.buffer, self.max_frame_bytes);
+        request.map_err(|error| match self.buffer.starts_with(&TLS_HANDSHAKE) {
+            true => {
+                anyhow!(error).context("the client seems to use TLS, which this server was not started with")
+            }
+            false => anyhow!(error),
+        })
     }
 
     /// Waits for `handled` while answers are written and the next requests arrive: a client that is gone must not be

@@ -8,6 +8,7 @@
 //! addresses clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
 
 mod assignment;
+pub mod certificates;
 mod cluster;
 mod config;
 mod connection;
@@ -19,7 +20,9 @@ mod outbox;
 mod sc;
 mod server;
 mod spu;
+mod tls;
 
 pub use config::Config;
 pub use leaders::LeaderError;
 pub use server::Server;
+pub use tls::Tls;

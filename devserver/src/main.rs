@@ -1,56 +1,39 @@
-//! The development server as a process: options, the ready line, signals and the parent's end.
+//! The development server as a process: the ready line, signals, the parent's end, and the command that makes
+//! certificates.
 
+mod options;
+
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use fluvio_devserver::{Config, Server};
+use fluvio_devserver::{Config, Server, Tls, certificates};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+use options::{CertsOptions, Command, CommandLine, ServeOptions};
 
 /// How often the parent is looked for.
 const PARENT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A Fluvio-compatible development server: in memory, one process, for first steps and tests.
-///
-/// Prints one line to stdout once clients can connect:
-/// `fluvio-devserver ready endpoint=127.0.0.1:PORT`. Ends with status 0 on SIGTERM, on SIGINT and with its parent
-/// (--exit-with-parent, --parent-pid). SIGUSR1 closes all client connections; the server goes on and accepts new ones.
-#[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
-struct Options {
-    /// Address of the endpoint for clients; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:9003")]
-    listen: String,
-    /// Number of streaming processing units (SPUs), over which topics are spread
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
-    spus: u16,
-    /// Cut stream answers at max_bytes in the middle of a batch, as the real server does
-    #[arg(long)]
-    cut_batches: bool,
-    /// Answers of a stream on their way before the first is acknowledged (1 to 8; the real server has 1)
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = window, conflicts_with = "cut_batches")]
-    window: usize,
-    /// Largest request in bytes; a larger one closes its connection
-    #[arg(long, default_value_t = wire::frame::DEFAULT_MAX_PAYLOAD)]
-    max_frame_bytes: usize,
-    /// Platform version that is announced to clients
-    #[arg(long, default_value = "0.18.2")]
-    platform_version: semver::Version,
-    /// End when the process that started this one ends
-    #[arg(long)]
-    exit_with_parent: bool,
-    /// The process that started this one: end with it, even if it ended before this one looked
-    #[arg(long, value_name = "PID")]
-    parent_pid: Option<u32>,
-    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as fluvio_devserver=debug
-    #[arg(long, default_value = "warn", value_name = "LEVEL")]
-    log: EnvFilter,
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let done = match command_line.command {
+        Some(Command::Certs(options)) => make_certificates(&options),
+        None => serve(command_line.serve),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fluvio-devserver: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn serve(options: ServeOptions) -> anyhow::Result<()> {
     // Known before anything else happens: a parent that ends from here on is noticed.
     let parent = match options.parent_pid {
         Some(pid) => Some(pid),
@@ -64,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         .block_on(run(options, parent))
 }
 
-async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
+async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     let stderr = std::io::stderr;
     let colours = stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(options.log).with_ansi(colours).with_writer(stderr).init();
@@ -72,6 +55,17 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut close_connections = signal(SignalKind::user_defined1())?;
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Tls::load(certificate, key, options.client_ca.as_deref()).context("preparing TLS")?)
+        }
+        _ => None,
+    };
+    tracing::info!(
+        "fluvio-devserver {}, as platform {}",
+        env!("CARGO_PKG_VERSION"),
+        options.platform_version
+    );
     let server = Server::start(Config {
         listen: options.listen.clone(),
         spus: options.spus,
@@ -79,6 +73,7 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
         window: options.window,
         platform_version: options.platform_version,
         max_frame_bytes: options.max_frame_bytes,
+        tls,
     })
     .await
     .with_context(|| format!("listening on {}", options.listen))?;
@@ -86,21 +81,21 @@ async fn run(options: Options, parent: Option<u32>) -> anyhow::Result<()> {
 
     let parent_ended = parent_ended(parent);
     tokio::pin!(parent_ended);
-    loop {
+    let reason = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = &mut parent_ended => break,
-            _ = close_connections.recv() => server.close_connections(),
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            () = &mut parent_ended => break "the parent has ended",
+            _ = close_connections.recv() => {
+                tracing::info!("closing all connections: SIGUSR1");
+                server.close_connections();
+            }
         }
-    }
+    };
+    tracing::info!("stopping: {reason}");
     server.shutdown().await;
+    tracing::info!("stopped");
     Ok(())
-}
-
-fn window(text: &str) -> Result<usize, String> {
-    let window = text.parse().ok().filter(|window| (1..=Config::MAX_WINDOW).contains(window));
-    window.ok_or_else(|| format!("a number from 1 to {} is needed", Config::MAX_WINDOW))
 }
 
 fn announce(endpoint: &str) -> std::io::Result<()> {
@@ -118,4 +113,49 @@ async fn parent_ended(parent: Option<u32>) {
     while std::os::unix::process::parent_id() == parent {
         tokio::time::sleep(PARENT_INTERVAL).await;
     }
+}
+
+fn make_certificates(options: &CertsOptions) -> anyhow::Result<()> {
+    let CertsOptions { folder, domain, days } = options;
+    let made = certificates::create(folder, domain, *days)?;
+    let mut text = format!("Test certificates for {domain}, valid for {days} days:\n\n");
+    for (files, what) in [
+        (&made.authority, "the authority that signed the next two"),
+        (&made.server, &format!("the server: {domain}, *.{domain}, localhost, 127.0.0.1, ::1")),
+        (&made.client, "a client that is accepted"),
+        (&made.untrusted_client, "a client that is refused: of another authority"),
+    ] {
+        writeln!(text, "  {}, .key\n      {what}", files.certificate.display())?;
+    }
+    let (authority, server, client) = (&made.authority, &made.server, &made.client);
+    write!(
+        text,
+        "
+Serve with them (without --client-ca, clients need no certificate):
+  fluvio-devserver --tls-cert {} --tls-key {} --client-ca {ca}
+
+Try it:
+  openssl s_client -connect 127.0.0.1:9003 -servername {domain} -CAfile {ca} -cert {cert} -key {key}
+
+In a profile (~/.fluvio/config):
+  [cluster.local-tls]
+  endpoint = \"127.0.0.1:9003\"
+  [cluster.local-tls.tls]
+  tls_policy = \"verified\"
+  tls_source = \"files\"
+  [cluster.local-tls.tls.certs]
+  domain = \"{domain}\"
+  ca_cert = \"{ca}\"
+  cert = \"{cert}\"
+  key = \"{key}\"
+
+They are for tests: whoever has ca.key can pose as this server.
+",
+        server.certificate.display(),
+        server.key.display(),
+        ca = authority.certificate.display(),
+        cert = client.certificate.display(),
+        key = client.key.display(),
+    )?;
+    std::io::stdout().lock().write_all(text.as_bytes()).context("telling what was made")
 }

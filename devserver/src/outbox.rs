@@ -109,19 +109,23 @@ impl Outbox {
     /// Forgets what was not written and closes the sending half.
     pub(crate) fn close(&self) {
         self.closed.cancel();
-        *self.writer.lock() = None;
+        if let Some(mut writer) = self.writer.lock().take() {
+            // Says goodbye if the socket takes it at once (TLS has an end of its own). Nobody is left to hear of an error.
+            let _ = Pin::new(&mut writer).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
         self.state.lock().queue.clear();
     }
 
-    /// Writes until the queue is empty or the socket takes no more. Only for the task that has set `busy`, which is reset
-    /// with the last byte and stays set while the socket is full.
+    /// Writes until the queue is empty and flushed, or the socket takes no more. Only for the task that has set `busy`,
+    /// which is reset at the end and stays set while the socket is full.
     fn poll_write(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut writer = self.writer.lock();
         let mut pieces = VecDeque::new();
+        let mut flushed = false;
         loop {
             if pieces.is_empty() {
                 let mut state = self.state.lock();
-                if state.queue.is_empty() {
+                if flushed && state.queue.is_empty() {
                     state.busy = false;
                     state.blocked = false;
                     if std::mem::take(&mut state.awaited) {
@@ -134,7 +138,18 @@ impl Outbox {
             let Some(writer) = writer.as_mut() else {
                 return Poll::Ready(());
             };
-            match write_some(writer, context, &pieces) {
+            let progress = match pieces.is_empty() {
+                // What TLS has taken is not yet what the socket has taken.
+                true => Pin::new(writer).poll_flush(context).map_ok(|()| {
+                    flushed = true;
+                    0
+                }),
+                false => {
+                    flushed = false;
+                    write_some(writer, context, &pieces)
+                }
+            };
+            match progress {
                 Poll::Ready(Ok(written)) => {
                     consume(&mut pieces, written);
                     self.state.lock().backlog -= written;
@@ -180,5 +195,30 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
         }
         written -= front.len();
         pieces.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, BufWriter};
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn what_a_writer_keeps_in_a_buffer_of_its_own_is_flushed() {
+        // As TLS does; the pipe behind it takes three bytes at a time.
+        let (near, mut far) = tokio::io::duplex(3);
+        let outbox = Outbox::new(Box::new(BufWriter::new(near)), CancellationToken::new());
+        outbox.send([Bytes::from_static(b"one "), Bytes::from_static(b"frame")]);
+        let mut received = [0; 9];
+        tokio::select! {
+            () = outbox.drive(false) => unreachable!("it has no reason to return"),
+            read = timeout(Duration::from_secs(10), far.read_exact(&mut received)) => {
+                read.expect("in time").expect("a frame");
+            }
+        }
+        assert_eq!(&received, b"one frame");
+        outbox.close();
     }
 }

@@ -22,6 +22,7 @@ use crate::connection::serve;
 use crate::leaders::LeaderError;
 use crate::sc::Controller;
 use crate::spu::Unit;
+use crate::tls::Tls;
 
 /// How often watchers learn how far the partitions have grown, as on the real server.
 const STATUS_INTERVAL: Duration = Duration::from_millis(400);
@@ -78,12 +79,14 @@ impl Server {
             tasks: TaskTracker::new(),
         });
         for (id, address, listener) in units {
+            tracing::info!("SPU {id} listens on {address}");
             shared.listen(Plane::Unit(id), address, listener);
         }
+        let security = shared.cluster.config.tls.as_ref().map_or("without TLS", Tls::description);
+        tracing::info!("clients connect to {endpoint}, {security}");
         shared.listen(Plane::Controller, endpoint, controller);
         let publishing = publish_status(shared.cluster.clone());
         shared.tasks.spawn(shared.stopped.clone().run_until_cancelled_owned(publishing));
-        tracing::info!(%endpoint, "serving");
         Ok(Server { endpoint, shared })
     }
 
@@ -181,14 +184,15 @@ impl Shared {
         };
         let cluster = self.cluster.clone();
         let max_frame_bytes = cluster.config.max_frame_bytes;
+        let tls = cluster.config.tls.clone();
         match plane {
             Plane::Controller => {
                 let service = move |outbox, _| Controller::new(cluster, outbox);
-                self.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
+                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, service));
             }
             Plane::Unit(spu) => {
                 let service = move |outbox, closed| Unit::new(cluster, spu, outbox, closed);
-                self.tasks.spawn(serve(socket, closed, max_frame_bytes, service));
+                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, service));
             }
         }
     }

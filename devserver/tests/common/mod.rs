@@ -17,7 +17,7 @@ use fluvio_sc_schema::objects::{
 };
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::builder::BatchBuilder;
@@ -26,9 +26,14 @@ use wire::frame::split_frame;
 /// Long enough for anything that should happen.
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// What a connection goes over: TCP, or TLS over TCP.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A connection to a server.
 pub struct Raw {
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     buffer: BytesMut,
 }
 
@@ -48,7 +53,12 @@ impl Raw {
     pub async fn connect(endpoint: &str) -> Self {
         let socket = TcpStream::connect(endpoint).await.expect("connect");
         socket.set_nodelay(true).expect("nodelay");
-        Raw { socket, buffer: BytesMut::new() }
+        Raw::over(socket)
+    }
+
+    /// A connection that exists already.
+    pub fn over(stream: impl Stream + 'static) -> Self {
+        Raw { socket: Box::new(stream), buffer: BytesMut::new() }
     }
 
     /// Sends bytes as they are.
