@@ -60,6 +60,13 @@ def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
     assert any("PyPy" in line for line in needed if line.startswith("cffi")), "PyPy brings its own cffi"
 
 
+def test_pytest_finds_the_plugin(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        entry_points = archive.read(name).decode()
+    assert "[pytest11]\nfluvio_cffi.testing = fluvio_cffi.testing\n" in entry_points
+
+
 def test_the_library_stays_mapped_and_has_its_soname(unpacked: Path) -> None:
     dynamic = readelf("--dynamic", str(unpacked / artifacts.LIBRARY))
     assert re.search(r"FLAGS_1.*NODELETE", dynamic), dynamic
