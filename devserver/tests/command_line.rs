@@ -1,6 +1,7 @@
 //! The binary's other command, its help, its messages and what it logs.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -144,5 +145,32 @@ fn tells_at_info_what_happens_and_nothing_without_being_asked() {
         for (line, expected) in said.lines().zip(expected) {
             assert!(line.contains(expected), "{line}");
         }
+    }
+}
+
+#[test]
+fn the_log_says_who_speaks_the_other_protocol() {
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = place.path().to_str().expect("text");
+    assert!(run(&["certs", folder]).status.success());
+    let (cert, key) = (format!("{folder}/server.crt"), format!("{folder}/server.key"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    for (options, sent, expected) in [
+        (&tls[..], &b"GET / HTTP/1.1\r\n\r\n"[..], "the client does not use TLS"),
+        (&[], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "the client seems to use TLS"),
+    ] {
+        let mut command = Command::new(BINARY);
+        command.args(["--listen", "127.0.0.1:0"]).args(options);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().expect("stdout")).read_line(&mut ready).expect("the ready line");
+        let (_, endpoint) = ready.trim_end().split_once("endpoint=").expect("the ready line");
+        let mut socket = TcpStream::connect(endpoint).expect("connect");
+        socket.write_all(sent).expect("send");
+        let mut said = String::new();
+        BufReader::new(child.stderr.as_mut().expect("stderr")).read_line(&mut said).expect("a message");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(said.contains(expected) && said.contains("peer=127.0.0.1:"), "{said}");
     }
 }
