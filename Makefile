@@ -11,7 +11,7 @@ VENV := .venv/bin
 CHECK := $(PYTHON) -m scripts.check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test soak lint rust python packaging interop examples bench environments clean
+.PHONY: help demo build test soak fuzz lint rust python packaging interop examples bench environments clean
 
 help: ## this list
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## /\1\t/' | column -t -s $$'\t'
@@ -32,6 +32,9 @@ test: ## every check, with its own set-up; closes with what could not run
 
 soak: ## the long forms of the tests
 	$(CHECK) --soak rust python interop
+
+fuzz: ## ten million hostile connections against the development server (ITERATIONS=N)
+	BOLERO_RANDOM_ITERATIONS=$(or $(ITERATIONS),10000000) cargo test --package fluvio-devserver --lib fuzz -- --nocapture
 
 lint: ## formatting, clippy, ruff, mypy, pyright
 	$(CHECK) lint

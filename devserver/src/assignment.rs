@@ -57,7 +57,8 @@ impl Load {
     }
 
     fn choose(&mut self, online: &[SpuId], factor: usize) -> Option<Vec<SpuId>> {
-        let mut chosen = Vec::with_capacity(factor);
+        // Not with room for `factor` SPUs: that is whatever a client has asked for.
+        let mut chosen = Vec::new();
         for position in 0..factor {
             let counts = if position == 0 { &mut self.led } else { &mut self.followed };
             let candidates = online.iter().copied().filter(|spu| !chosen.contains(spu));

@@ -71,7 +71,8 @@ pub(crate) async fn serve<S: Service>(
     }
 }
 
-async fn serve_stream<S: Service>(
+/// [`serve`] on any pair of streams; an error is why the connection was closed.
+pub(crate) async fn serve_stream<S: Service>(
     reader: impl AsyncRead + Unpin,
     writer: impl AsyncWrite + Send + Unpin + 'static,
     closed: CancellationToken,

@@ -13,6 +13,8 @@ mod cluster;
 mod config;
 mod connection;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod leaders;
 mod log;
 mod metadata;
