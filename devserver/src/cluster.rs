@@ -4,7 +4,6 @@
 //! Lock order: `objects` before `replicas`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -18,6 +17,7 @@ use fluvio_controlplane_metadata::spu::{
 use fluvio_controlplane_metadata::topic::{
     CleanupPolicy, CompressionAlgorithm, SegmentBasedPolicy, TopicSpec, TopicStorageConfig,
 };
+use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_sc_schema::mirror::MirrorSpec;
 use fluvio_sc_schema::objects::Metadata;
@@ -81,6 +81,8 @@ pub(crate) struct Replica {
     pub(crate) compression: CompressionAlgorithm,
     /// The largest batch that is accepted.
     pub(crate) max_batch_bytes: usize,
+    /// Why clients may not write to it: it mirrors a partition of another cluster.
+    pub(crate) read_only: Option<ErrorCode>,
     /// It is among the changed ones already.
     noted: AtomicBool,
     changed: Weak<ChangedReplicas>,
@@ -88,7 +90,7 @@ pub(crate) struct Replica {
 
 impl Cluster {
     /// A fresh cluster: online SPUs and the system topic.
-    pub(crate) fn new(config: Config, spus: impl IntoIterator<Item = (SpuId, SocketAddr)>) -> Self {
+    pub(crate) fn new(config: Config, spus: impl IntoIterator<Item = Metadata<SpuSpec>>) -> Self {
         let cluster = Cluster {
             config,
             objects: Mutex::new(Objects {
@@ -104,7 +106,7 @@ impl Cluster {
             consumer_offsets: Mutex::default(),
             changed: Arc::default(),
         };
-        cluster.objects.lock().spus.put(spus.into_iter().map(|(id, address)| spu(id, address)).collect());
+        cluster.objects.lock().spus.put(spus.into_iter().collect());
         cluster.put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic());
         cluster
     }
@@ -177,12 +179,17 @@ impl Replica {
             segment.unwrap_or(SPU_LOG_SEGMENT_MAX_BYTES).min(STORAGE_MAX_REQUEST_SIZE) as usize;
         let compression = spec.get_compression_type().clone();
         let leader = watch::Sender::new(leader);
+        let mirrors = spec.get_partition_mirror_map();
+        let mirror =
+            mirrors.as_ref().and_then(|maps| maps.maps().get(key.partition as usize)?.mirror.as_ref());
+        let read_only = mirror.and_then(|mirror| mirror.accept_traffic());
         Replica {
             key,
             leader,
             log: PartitionLog::new(),
             compression,
             max_batch_bytes,
+            read_only,
             noted: AtomicBool::new(false),
             changed,
         }
@@ -213,15 +220,15 @@ impl Replica {
     }
 }
 
-fn spu(id: SpuId, address: SocketAddr) -> Metadata<SpuSpec> {
-    let host = address.ip().to_string();
+/// An SPU that is online.
+pub(crate) fn spu(name: String, id: SpuId, spu_type: SpuType, host: String, port: u16) -> Metadata<SpuSpec> {
     Metadata {
-        name: format!("custom-spu-{id}"),
+        name,
         spec: SpuSpec {
             id,
-            spu_type: SpuType::Custom,
+            spu_type,
             public_endpoint: IngressPort {
-                port: address.port(),
+                port,
                 ingress: vec![IngressAddr::from_host(host.clone())],
                 ..IngressPort::default()
             },

@@ -9,9 +9,14 @@ use crate::tls::Tls;
 /// How a [`crate::Server`] behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Address of the endpoint that clients connect to; port 0 takes a free one. Each streaming processing unit listens
-    /// on a free port of the same address.
+    /// Address of the endpoint that clients connect to, such as `127.0.0.1:9003` or `[::1]:0`; port 0 takes a free one. Each
+    /// streaming processing unit (SPU) listens on a port of its own of the same address.
     pub listen: String,
+    /// The host that SPUs announce to clients. Without it they announce the address that they listen on, or, where that is
+    /// all addresses, the one of the interface that leads out of this machine.
+    pub advertise: Option<String>,
+    /// The port of the first SPU, the others take those behind it. Without it each takes a free one.
+    pub spu_port: Option<u16>,
     /// How many streaming processing units there are; topics are spread over them.
     pub spus: u16,
     /// Cut stream answers at `max_bytes`, in the middle of a batch, as the real server does. Without it an answer holds
@@ -56,6 +61,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            spu_port: None,
             spus: 1,
             cut_batches: false,
             window: 1,

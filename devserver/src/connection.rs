@@ -19,10 +19,10 @@ use wire::frame::split_frame;
 use crate::outbox::Outbox;
 use crate::tls::Tls;
 
-/// Room for reads from the socket. Generous, because a frame that crosses its end is copied to the next; memory that
-/// nothing was read into costs nothing.
+/// Room for reads from the socket at most. Generous, because a frame that crosses its end is copied to the next.
 const READ_BYTES: usize = 1024 * 1024;
-/// No read is made into less room than this.
+/// Room for reads at first, which is enough for a client that only listens: there may be thousands. No read is made into
+/// less.
 const MIN_READ_BYTES: usize = 16 * 1024;
 
 /// How long a request whose client has stopped sending may still take: a client may close only its own half.
@@ -82,7 +82,7 @@ pub(crate) async fn serve_stream<S: Service>(
     let outbox = Arc::new(Outbox::new(Box::new(writer), closed.clone()));
     let mut service = service(outbox.clone(), closed.clone());
     let mut requests =
-        Requests { reader, buffer: BytesMut::with_capacity(READ_BYTES), ended: false, max_frame_bytes };
+        Requests { reader, buffer: BytesMut::new(), room: MIN_READ_BYTES, ended: false, max_frame_bytes };
     let ended = tokio::select! {
         ended = requests.serve(&outbox, &mut service) => ended,
         () = closed.cancelled() => Ok(()),
@@ -101,6 +101,8 @@ fn has_left(error: &anyhow::Error) -> bool {
 struct Requests<R> {
     reader: R,
     buffer: BytesMut,
+    /// Room that the buffer is given; it grows with what the client sends at a time.
+    room: usize,
     /// The client sends nothing any more.
     ended: bool,
     max_frame_bytes: usize,
@@ -164,9 +166,16 @@ impl<R: AsyncRead + Unpin> Requests<R> {
     }
 
     async fn read(&mut self) {
-        if self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
-            self.buffer.reserve(READ_BYTES);
+        // From the front again where nothing is left of what was read: otherwise all of the room is in use in the end.
+        let reclaimed = self.buffer.is_empty() && self.buffer.try_reclaim(self.room);
+        if !reclaimed && self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
+            self.buffer.reserve(self.room);
         }
-        self.ended = !matches!(self.reader.read_buf(&mut self.buffer).await, Ok(1..));
+        let room = self.buffer.capacity() - self.buffer.len();
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(read @ 1..) if read == room => self.room = (self.room * 4).min(READ_BYTES),
+            Ok(1..) => {}
+            Ok(0) | Err(_) => self.ended = true,
+        }
     }
 }

@@ -8,7 +8,7 @@
 use std::alloc::System;
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Once};
@@ -17,6 +17,7 @@ use std::time::Duration;
 use bolero::{TypeGenerator, check};
 use bytes::Buf;
 use cap::Cap;
+use fluvio_controlplane_metadata::spu::SpuType;
 use fluvio_controlplane_metadata::topic::TopicSpec;
 use fluvio_protocol::Decoder;
 use fluvio_protocol::link::versions::ApiVersionsResponse;
@@ -25,10 +26,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, FIRST_SPU};
+use crate::cluster::{Cluster, FIRST_SPU, spu};
 use crate::config::Config;
 use crate::connection::serve_stream;
 use crate::sc::Controller;
+use crate::server::Shared;
 use crate::spu::Unit;
 
 /// More than any input may make the server hold, whatever lengths it claims.
@@ -147,14 +149,14 @@ impl Piece {
     }
 }
 
-fn connect(cluster: &Arc<Cluster>, plane: Plane) -> DuplexStream {
+fn connect(shared: &Arc<Shared>, plane: Plane) -> DuplexStream {
     let (client, server) = tokio::io::duplex(PIPE);
     let (reader, writer) = tokio::io::split(server);
-    let cluster = cluster.clone();
+    let (cluster, shared) = (shared.cluster.clone(), shared.clone());
     let closed = CancellationToken::new();
     match plane {
         Plane::Controller => {
-            let service = move |outbox, _| Controller::new(cluster, outbox);
+            let service = move |outbox, _| Controller::new(cluster, shared, outbox);
             tokio::spawn(serve_stream(reader, writer, closed, MAX_FRAME, service));
         }
         Plane::Unit => {
@@ -166,12 +168,15 @@ fn connect(cluster: &Arc<Cluster>, plane: Plane) -> DuplexStream {
 }
 
 async fn run(attack: &Attack) {
-    let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let cluster = Arc::new(Cluster::new(Config::default(), [(FIRST_SPU, address)]));
+    // An address that no machine has: the SPUs of a group, whose number an attack can choose, cannot listen on it.
+    let nowhere = Ipv4Addr::new(192, 0, 2, 1);
+    let unit = spu("custom-spu-5001".to_owned(), FIRST_SPU, SpuType::Custom, nowhere.to_string(), 1);
+    let cluster = Arc::new(Cluster::new(Config::default(), [unit]));
     cluster.put_topic("topic".to_owned(), TopicSpec::new_computed(2, 1, None));
-    let mut bystander = connect(&cluster, attack.plane);
+    let shared = Arc::new(Shared::new(cluster, nowhere.into(), nowhere.to_string()));
+    let mut bystander = connect(&shared, attack.plane);
 
-    let (mut reader, mut writer) = tokio::io::split(connect(&cluster, attack.plane));
+    let (mut reader, mut writer) = tokio::io::split(connect(&shared, attack.plane));
     let sending = async {
         for piece in &attack.pieces {
             // The server may have had enough.

@@ -7,6 +7,7 @@
 //! One process holds a streaming controller ([`Server::endpoint`]) and one or more streaming processing units, whose
 //! addresses clients learn from the controller. All state is shared through `cluster`; a connection is one task, a stream another.
 
+mod addresses;
 mod assignment;
 pub mod certificates;
 mod cluster;
@@ -19,10 +20,12 @@ mod leaders;
 mod log;
 mod metadata;
 mod outbox;
+mod plane;
 mod sc;
 mod server;
 mod spu;
 mod tls;
+mod units;
 
 pub use config::Config;
 pub use leaders::LeaderError;

@@ -51,6 +51,11 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     let stderr = std::io::stderr;
     let colours = stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(options.log).with_ansi(colours).with_writer(stderr).init();
+    // Thousands of connections are within what this server is for, and the usual limit is 1024 descriptors.
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
+    }
     // Before the ready line: whoever has read it may send signals.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -68,6 +73,8 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     );
     let server = Server::start(Config {
         listen: options.listen.clone(),
+        advertise: options.advertise,
+        spu_port: options.spu_port,
         spus: options.spus,
         cut_batches: options.cut_batches,
         window: options.window,

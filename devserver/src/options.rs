@@ -51,9 +51,20 @@ pub enum Command {
 /// How to serve.
 #[derive(Debug, Args)]
 pub struct ServeOptions {
-    /// Address for clients; port 0 takes a free one. Each SPU takes a free port of the same address
+    /// Address for clients; port 0 takes a free one. SPUs listen on ports of their own of the same address
     #[arg(long, default_value = "127.0.0.1:9003", value_name = "ADDRESS", help_heading = "Listening")]
     pub listen: String,
+    /// Host that SPUs announce to clients, for containers and port forwarding; without it, where they listen
+    #[arg(long, value_name = "HOST", help_heading = "Listening")]
+    pub advertise: Option<String>,
+    /// Port of the first SPU, the others take those behind it; without it each takes a free one
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Listening"
+    )]
+    pub spu_port: Option<u16>,
     /// Largest request; a larger one closes its connection
     #[arg(
         long,

@@ -1,14 +1,14 @@
 //! Start and end of a server: its listeners, their connections and the clock of its status updates.
 //!
-//! The controller and each SPU have a listener of their own. An SPU that goes away takes its listener and connections
-//! with it and returns on the same address, which clients may still know.
+//! The controller and each SPU have a listener of their own.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluvio_controlplane_metadata::spu::SpuType;
 use fluvio_types::{PartitionId, SpuId};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,10 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Cluster, FIRST_SPU};
+use crate::addresses::announced_host;
+use crate::cluster::{Cluster, FIRST_SPU, spu};
 use crate::config::Config;
 use crate::connection::serve;
 use crate::leaders::LeaderError;
+use crate::plane::Plane;
 use crate::sc::Controller;
 use crate::spu::Unit;
 use crate::tls::Tls;
@@ -36,28 +38,26 @@ pub struct Server {
 }
 
 /// What the tasks of a server share.
-struct Shared {
-    cluster: Arc<Cluster>,
+pub(crate) struct Shared {
+    pub(crate) cluster: Arc<Cluster>,
     stopped: CancellationToken,
-    listening: Mutex<BTreeMap<Plane, Listening>>,
+    pub(crate) listening: Mutex<BTreeMap<Plane, Listening>>,
     tasks: TaskTracker,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Plane {
-    Controller,
-    Unit(SpuId),
+    /// Where SPUs listen.
+    pub(crate) ip: IpAddr,
+    /// What they announce.
+    pub(crate) host: String,
 }
 
 /// A listener and the connections that it has accepted.
-struct Listening {
-    address: SocketAddr,
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
     /// Ends the listener and its connections.
-    stopped: CancellationToken,
+    pub(crate) stopped: CancellationToken,
     /// Ends every connection that is open now; replaced by each [`Server::close_connections`].
     connections: CancellationToken,
     /// Ends when the address is free again.
-    accepting: JoinHandle<()>,
+    pub(crate) accepting: JoinHandle<()>,
 }
 
 impl Server {
@@ -67,17 +67,22 @@ impl Server {
         let controller = TcpListener::bind(&config.listen).await?;
         let endpoint = controller.local_addr()?;
         let mut units = Vec::new();
-        for id in (FIRST_SPU..).take(config.spus.into()) {
-            let listener = TcpListener::bind((endpoint.ip(), 0)).await?;
-            units.push((id, listener.local_addr()?, listener));
+        for index in 0..config.spus {
+            let port = config.spu_port.map_or(Some(0), |first| first.checked_add(index));
+            let port = port.ok_or(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the SPUs need more ports than there are",
+            ))?;
+            let listener = TcpListener::bind((endpoint.ip(), port)).await?;
+            units.push((FIRST_SPU + SpuId::from(index), listener.local_addr()?, listener));
         }
-        let addresses = units.iter().map(|(id, address, _)| (*id, *address));
-        let shared = Arc::new(Shared {
-            cluster: Arc::new(Cluster::new(config, addresses)),
-            stopped: CancellationToken::new(),
-            listening: Mutex::default(),
-            tasks: TaskTracker::new(),
+        let host = announced_host(endpoint.ip(), config.advertise.as_deref());
+        let addresses = units.iter().map(|(id, address, _)| {
+            let name = format!("custom-spu-{id}");
+            spu(name, *id, SpuType::Custom, host.clone(), address.port())
         });
+        let cluster = Arc::new(Cluster::new(config, addresses));
+        let shared = Arc::new(Shared::new(cluster, endpoint.ip(), host));
         for (id, address, listener) in units {
             tracing::info!("SPU {id} listens on {address}");
             shared.listen(Plane::Unit(id), address, listener);
@@ -106,31 +111,12 @@ impl Server {
     /// Takes an SPU away: it stops listening, its connections close, and other replicas take over what it has led.
     /// Nothing happens if it is away already.
     pub async fn stop_spu(&self, spu: SpuId) -> Result<(), LeaderError> {
-        let (stopped, accepting) = {
-            let mut listening = self.shared.listening.lock();
-            let unit = listening.get_mut(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
-            (unit.stopped.clone(), std::mem::replace(&mut unit.accepting, tokio::spawn(async {})))
-        };
-        stopped.cancel();
-        if let Err(error) = accepting.await {
-            tracing::error!(spu, %error, "the listener has panicked");
-        }
-        self.shared.cluster.set_spu_online(spu, false)
+        self.shared.stop(spu).await
     }
 
     /// Brings an SPU back that was taken away, on the same address. Nothing happens if it is there.
     pub async fn start_spu(&self, spu: SpuId) -> Result<(), LeaderError> {
-        let address = {
-            let listening = self.shared.listening.lock();
-            let unit = listening.get(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
-            if !unit.stopped.is_cancelled() {
-                return Ok(());
-            }
-            unit.address
-        };
-        let listener = TcpListener::bind(address).await.map_err(|error| LeaderError::Listen(spu, error))?;
-        self.shared.listen(Plane::Unit(spu), address, listener);
-        self.shared.cluster.set_spu_online(spu, true)
+        self.shared.start(spu).await
     }
 
     /// Makes an SPU the leader of a partition. Streams and requests at the former leader get NotLeaderForPartition.
@@ -163,7 +149,19 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn listen(self: &Arc<Self>, plane: Plane, address: SocketAddr, listener: TcpListener) {
+    /// Nothing listens yet. SPUs will on `ip`, and announce `host`.
+    pub(crate) fn new(cluster: Arc<Cluster>, ip: IpAddr, host: String) -> Self {
+        Shared {
+            cluster,
+            stopped: CancellationToken::new(),
+            listening: Mutex::default(),
+            tasks: TaskTracker::new(),
+            ip,
+            host,
+        }
+    }
+
+    pub(crate) fn listen(self: &Arc<Self>, plane: Plane, address: SocketAddr, listener: TcpListener) {
         let stopped = self.stopped.child_token();
         let connections = stopped.child_token();
         let mut listening = self.listening.lock();
@@ -177,7 +175,7 @@ impl Shared {
         listening.insert(plane, Listening { address, stopped, connections, accepting });
     }
 
-    fn connect(&self, socket: TcpStream, plane: Plane) {
+    fn connect(self: &Arc<Self>, socket: TcpStream, plane: Plane) {
         let Some(closed) = self.listening.lock().get(&plane).map(|unit| unit.connections.child_token())
         else {
             return;
@@ -187,7 +185,8 @@ impl Shared {
         let tls = cluster.config.tls.clone();
         match plane {
             Plane::Controller => {
-                let service = move |outbox, _| Controller::new(cluster, outbox);
+                let shared = self.clone();
+                let service = move |outbox, _| Controller::new(cluster, shared, outbox);
                 self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, service));
             }
             Plane::Unit(spu) => {
@@ -199,14 +198,31 @@ impl Shared {
 }
 
 async fn accept(listener: TcpListener, plane: Plane, shared: Arc<Shared>) {
+    let mut failing = false;
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => shared.connect(socket, plane),
+            Ok((socket, _)) => {
+                failing = false;
+                shared.connect(socket, plane);
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                // Once, and not at every further attempt.
+                if !std::mem::replace(&mut failing, true) {
+                    warn_of(&error);
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
+    }
+}
+
+fn warn_of(error: &io::Error) {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => tracing::error!(
+            %error,
+            "no connection can be accepted: out of file descriptors; close some, or raise the limit (ulimit -n)"
+        ),
+        _ => tracing::warn!(%error, "cannot accept a connection"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A client that others wrote, the `fluvio` crate's own, against this server: admin, producer and consumer.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fluvio::consumer::ConsumerConfigExt;
+use fluvio::consumer::{ConsumerConfigExt, ConsumerStream, OffsetManagementStrategy};
+use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::TopicSpec;
 use fluvio::{Fluvio, FluvioClusterConfig, Offset, RecordKey};
 use fluvio_devserver::{Config, Server};
@@ -86,5 +88,49 @@ async fn reads_back_more_than_one_answer_holds() {
         assert_eq!(record.offset, offset);
         assert_eq!(record.value(), value);
     }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finds_its_way_over_three_spus() {
+    let server = Server::start(Config { spus: 3, ..Config::default() }).await.expect("start");
+    let client = connect(&server).await;
+    let admin = client.admin().await;
+    admin.create("spread".to_owned(), false, TopicSpec::new_computed(6, 2, None)).await.expect("create");
+    let partitions = admin.all::<PartitionSpec>().await.expect("list");
+    let leaders: BTreeSet<_> = partitions.iter().map(|partition| partition.spec.leader).collect();
+    assert_eq!((partitions.len(), leaders.len()), (6, 3));
+
+    let producer = client.topic_producer("spread").await.expect("producer");
+    for number in 0..600 {
+        producer.send(number.to_string(), number.to_string()).await.expect("send");
+    }
+    producer.flush().await.expect("flush");
+    let mut values = BTreeSet::new();
+    for partition in 0..6 {
+        let config = ConsumerConfigExt::builder()
+            .topic("spread")
+            .partition(partition)
+            .offset_consumer("reader".to_owned())
+            .offset_strategy(OffsetManagementStrategy::Manual)
+            .offset_start(Offset::beginning())
+            .disable_continuous(true)
+            .build()
+            .expect("configuration");
+        let mut records = client.consumer_with_config(config).await.expect("consumer");
+        while let Some(record) = timeout(SOON, records.next()).await.expect("in time") {
+            assert!(values.insert(record.expect("record").value().to_vec()));
+        }
+        records.offset_commit().await.expect("commit");
+        records.offset_flush().await.expect("flush");
+    }
+    assert_eq!(values.len(), 600);
+    let mut stored = client.consumer_offsets().await.expect("offsets");
+    stored.sort_by_key(|stored| stored.partition);
+    assert_eq!(stored.iter().map(|stored| stored.partition).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    client.delete_consumer_offset("reader", ("spread".to_owned(), 0)).await.expect("delete");
+    assert_eq!(client.consumer_offsets().await.expect("offsets").len(), 5);
+    admin.delete::<TopicSpec>("spread").await.expect("delete");
+    assert_eq!(client.consumer_offsets().await.expect("offsets").len(), 0);
     server.shutdown().await;
 }

@@ -1,5 +1,8 @@
 //! Deletion of every kind of object.
 
+use std::sync::Arc;
+
+use fluvio_controlplane_metadata::smartmodule::SmartModulePackageKey;
 use fluvio_controlplane_metadata::spg::SpuGroupSpec;
 use fluvio_controlplane_metadata::spu::{CustomSpuKey, CustomSpuSpec};
 use fluvio_controlplane_metadata::topic::TopicSpec;
@@ -11,11 +14,19 @@ use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::{AdminSpec, DeletableAdminSpec, Status, TryEncodableFrom};
 
-use super::{refused, topics};
+use super::{groups, refused, topics, unknown_kind};
 use crate::cluster::{Cluster, Objects};
 use crate::metadata::Store;
+use crate::server::Shared;
 
-pub(super) fn delete(cluster: &Cluster, request: &ObjectApiDeleteRequest) -> anyhow::Result<Status> {
+pub(super) async fn delete(
+    cluster: &Cluster,
+    units: &Arc<Shared>,
+    request: &ObjectApiDeleteRequest,
+) -> anyhow::Result<Status> {
+    if let Some(request) = downcast::<SpuGroupSpec>(request)? {
+        return Ok(groups::delete(cluster, units, request.key()).await);
+    }
     if let Some(request) = downcast::<TopicSpec>(request)? {
         let force = request.is_force();
         return Ok(topics::delete(cluster, request.key(), force));
@@ -25,21 +36,20 @@ pub(super) fn delete(cluster: &Cluster, request: &ObjectApiDeleteRequest) -> any
         let missing = |_: &str| (ErrorCode::TableFormatNotFound, "not found".to_owned());
         remove(&mut objects.table_formats, request.key(), missing)
     } else if let Some(request) = downcast::<SmartModuleSpec>(request)? {
-        let missing = |name: &str| {
-            let code = ErrorCode::SmartModuleNotFound { name: name.to_owned() };
-            (code, "not found".to_owned())
-        };
-        remove(&mut objects.smart_modules, request.key(), missing)
+        let name = request.key();
+        let stored = SmartModulePackageKey::from_qualified_name(&name)?.store_id();
+        if objects.smart_modules.get(&stored).is_none() {
+            return Ok(refused(&name, ErrorCode::SmartModuleNotFound { name: name.clone() }, "not found"));
+        }
+        objects.smart_modules.remove([stored.as_str()]);
+        Status::new_ok(name)
     } else if let Some(request) = downcast::<MirrorSpec>(request)? {
         let missing = |name: &str| (ErrorCode::MirrorNotFound, format!("remote cluster {name:?} not found"));
         remove(&mut objects.mirrors, request.key(), missing)
-    } else if let Some(request) = downcast::<SpuGroupSpec>(request)? {
-        let missing = |_: &str| (ErrorCode::SpuNotFound, "not found".to_owned());
-        remove(&mut objects.spu_groups, request.key(), missing)
     } else if let Some(request) = downcast::<CustomSpuSpec>(request)? {
         unregister_spu(objects, request.key())
     } else {
-        anyhow::bail!("a deletion of objects of an unknown kind")
+        unknown_kind("create error")
     })
 }
 
@@ -68,9 +78,13 @@ fn unregister_spu(objects: &mut Objects, key: CustomSpuKey) -> Status {
         CustomSpuKey::Name(name) => (name.clone(), objects.spus.get(name)),
         CustomSpuKey::Id(id) => (format!("spu-{id}"), objects.spus.iter().find(|spu| spu.spec.id == *id)),
     };
-    let Some(name) = found.map(|spu| spu.name.clone()) else {
+    let Some(spu) = found else {
         return refused(&asked, ErrorCode::SpuNotFound, "not found");
     };
+    let name = spu.name.clone();
+    if !spu.spec.is_custom() {
+        return refused(&name, ErrorCode::SpuError, "expected 'Custom' spu, found 'Managed' spu");
+    }
     objects.spus.remove([name.as_str()]);
     Status::new_ok(name)
 }

@@ -1,6 +1,7 @@
 //! The streaming controller: the endpoint that clients connect to, with the metadata of the cluster.
 
 mod delete;
+mod groups;
 mod list;
 mod objects;
 mod topics;
@@ -27,16 +28,18 @@ use crate::cluster::Cluster;
 use crate::connection::Service;
 use crate::frames;
 use crate::outbox::Outbox;
+use crate::server::Shared;
 
 /// Answers the requests of one client to the controller.
 pub(crate) struct Controller {
     cluster: Arc<Cluster>,
+    units: Arc<Shared>,
     outbox: Arc<Outbox>,
 }
 
 impl Controller {
-    pub(crate) fn new(cluster: Arc<Cluster>, outbox: Arc<Outbox>) -> Self {
-        Controller { cluster, outbox }
+    pub(crate) fn new(cluster: Arc<Cluster>, units: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        Controller { cluster, units, outbox }
     }
 
     fn reply<B: Encoder>(&self, header: &RequestHeader, body: &B) -> anyhow::Result<()> {
@@ -59,12 +62,12 @@ impl Service for Controller {
             AdminPublicDecodedRequest::CreateRequest(request) => {
                 let RequestMessage { header, request } = *request;
                 check_version::<ObjectApiCreateRequest>(&header)?;
-                let status = objects::create(&self.cluster, &request)?;
+                let status = objects::create(&self.cluster, &self.units, &request).await?;
                 self.reply(&header, &status)
             }
             AdminPublicDecodedRequest::DeleteRequest(RequestMessage { header, request }) => {
                 check_version::<ObjectApiDeleteRequest>(&header)?;
-                let status = delete::delete(&self.cluster, &request)?;
+                let status = delete::delete(&self.cluster, &self.units, &request).await?;
                 self.reply(&header, &status)
             }
             AdminPublicDecodedRequest::ListRequest(RequestMessage { header, request }) => {
@@ -126,4 +129,10 @@ fn check_version<R: Request>(header: &RequestHeader) -> anyhow::Result<()> {
 /// The answer "no" to an admin request.
 fn refused(name: &str, code: ErrorCode, message: impl Into<String>) -> Status {
     Status::new(name.to_owned(), code, Some(message.into()))
+}
+
+/// The answer to a request about objects that cannot be created, deleted or updated.
+fn unknown_kind(request: &str) -> Status {
+    let code = ErrorCode::Other("unknown admin object type".to_owned());
+    Status::new(request.to_owned(), code, None)
 }

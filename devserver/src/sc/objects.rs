@@ -1,4 +1,6 @@
-//! Creation of every kind of object. All but topics are metadata only.
+//! Creation of every kind of object. All but topics and SPU groups are metadata only.
+
+use std::sync::Arc;
 
 use fluvio_controlplane_metadata::spg::SpuGroupSpec;
 use fluvio_controlplane_metadata::spu::{CustomSpuSpec, SpuStatus};
@@ -10,10 +12,15 @@ use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 
-use super::{refused, topics};
+use super::{groups, refused, topics, unknown_kind};
 use crate::cluster::Cluster;
+use crate::server::Shared;
 
-pub(super) fn create(cluster: &Cluster, request: &ObjectApiCreateRequest) -> anyhow::Result<Status> {
+pub(super) async fn create(
+    cluster: &Cluster,
+    units: &Arc<Shared>,
+    request: &ObjectApiCreateRequest,
+) -> anyhow::Result<Status> {
     Ok(if let Some(request) = downcast::<CreateRequest<TopicSpec>>(request)? {
         topics::create(cluster, request)
     } else if let Some(request) = downcast::<CreateRequest<TableFormatSpec>>(request)? {
@@ -23,13 +30,11 @@ pub(super) fn create(cluster: &Cluster, request: &ObjectApiCreateRequest) -> any
     } else if let Some(request) = downcast::<CreateRequest<MirrorSpec>>(request)? {
         create_mirror(cluster, request)
     } else if let Some(request) = downcast::<CreateRequest<CustomSpuSpec>>(request)? {
-        register_spu(cluster, request)
+        register_spu(cluster, units, request)
     } else if let Some(request) = downcast::<CreateRequest<SpuGroupSpec>>(request)? {
-        let message = "the development server starts no further SPUs";
-        refused(&request.parts().0.name, ErrorCode::SpuError, message)
+        groups::create(cluster, units, request).await
     } else {
-        let code = ErrorCode::Other("unknown admin object type".to_owned());
-        Status::new("create error".to_owned(), code, None)
+        unknown_kind("create error")
     })
 }
 
@@ -82,19 +87,27 @@ fn create_mirror(cluster: &Cluster, request: CreateRequest<MirrorSpec>) -> Statu
     Status::new_ok(name)
 }
 
-/// A registered SPU stays in its initial state: none will ever report.
-fn register_spu(cluster: &Cluster, request: CreateRequest<CustomSpuSpec>) -> Status {
+/// A registered SPU comes online when a process with its id reports, which is at once if this server has such an SPU, as
+/// after it was unregistered. Otherwise it stays in its initial state.
+fn register_spu(cluster: &Cluster, units: &Shared, request: CreateRequest<CustomSpuSpec>) -> Status {
     let (common, spec) = request.parts();
-    let name = common.name;
-    let spus = &mut cluster.objects.lock().spus;
-    if spus.iter().any(|spu| spu.name == name || spu.spec.id == spec.id) {
-        let message = format!("spu '{name}({})' already defined", spec.id);
-        return refused(&name, ErrorCode::SpuAlreadyExists, message);
+    let (name, id) = (common.name, spec.id);
+    {
+        let spus = &mut cluster.objects.lock().spus;
+        if spus.iter().any(|spu| spu.name == name || spu.spec.id == id) {
+            let message = format!("spu '{name}({id})' already defined");
+            return refused(&name, ErrorCode::SpuAlreadyExists, message);
+        }
+        if common.dry_run {
+            return Status::default();
+        }
+        let object = Metadata { name: name.clone(), spec: spec.into(), status: SpuStatus::default() };
+        spus.put(vec![object]);
     }
-    if common.dry_run {
-        return Status::default();
+    if units.is_running(id)
+        && let Err(error) = cluster.set_spu_online(id, true)
+    {
+        return refused(&name, ErrorCode::SpuError, error.to_string());
     }
-    let object = Metadata { name: name.clone(), spec: spec.into(), status: SpuStatus::default() };
-    spus.put(vec![object]);
     Status::new_ok(name)
 }

@@ -16,7 +16,7 @@ use fluvio_sc_schema::shared::validate_resource_name;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_types::{PartitionId, SpuId};
 
-use super::refused;
+use super::{refused, unknown_kind};
 use crate::assignment::assign;
 use crate::cluster::{Cluster, FIRST_SPU, Objects};
 
@@ -46,7 +46,7 @@ pub(super) fn create(cluster: &Cluster, request: CreateRequest<TopicSpec>) -> St
 
 pub(super) fn update(cluster: &Cluster, request: &ObjectApiUpdateRequest) -> anyhow::Result<Status> {
     let Some(request): Option<UpdateRequest<TopicSpec>> = request.downcast()? else {
-        anyhow::bail!("an update of objects that cannot be updated");
+        return Ok(unknown_kind("update error"));
     };
     let action = request.action.clone();
     let name = request.key();

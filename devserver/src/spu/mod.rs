@@ -1,5 +1,6 @@
 //! A streaming processing unit (SPU): produce, stream fetch and offsets.
 
+mod fetch;
 mod offsets;
 mod produce;
 mod records;
@@ -73,6 +74,10 @@ impl Service for Unit {
             }
             SpuServerRequest::FileStreamFetchRequest(RequestMessage { header, request }) => {
                 self.streams.open(&header, request)
+            }
+            SpuServerRequest::FileFetchRequest(RequestMessage { header, request }) => {
+                let response = fetch::fetch(&self.cluster, self.spu, request);
+                self.reply(&header, &response)
             }
             SpuServerRequest::UpdateOffsetsRequest(RequestMessage { header, request }) => {
                 let response = self.streams.acknowledge(request);

@@ -66,8 +66,9 @@ pub(super) fn store(
     let Some(consumer_id) = &session.consumer_id else {
         return failed(ErrorCode::Other("stream without consumer id".to_owned()));
     };
-    if !keeps_consumer_offsets(cluster, spu) {
-        return failed(ErrorCode::PartitionNotLeader);
+    // An SPU that does not keep them itself asks the one that does.
+    if !keeps_consumer_offsets(cluster, spu) && !are_consumer_offsets_kept(cluster) {
+        return failed(ErrorCode::Other("update offset in peer".to_owned()));
     }
     let modified = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     cluster
@@ -123,4 +124,10 @@ pub(super) fn forget(
 /// Whether `spu` is the one that consumer offsets are stored on: the leader of the system topic.
 fn keeps_consumer_offsets(cluster: &Cluster, spu: SpuId) -> bool {
     cluster.replica_led_by(spu, CONSUMER_STORAGE_TOPIC, 0).is_some()
+}
+
+/// Whether any SPU keeps them at present.
+fn are_consumer_offsets_kept(cluster: &Cluster) -> bool {
+    let key = ReplicaKey::new(CONSUMER_STORAGE_TOPIC, 0_u32).to_string();
+    cluster.objects.lock().partitions.get(&key).is_some_and(|partition| partition.status.is_online())
 }

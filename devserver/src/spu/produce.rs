@@ -119,6 +119,7 @@ fn append(
     smart_modules: &[SmartModuleInvocation],
 ) -> Result<Range<i64>, ErrorCode> {
     let replica = replica.ok_or(ErrorCode::NotLeaderForPartition)?;
+    replica.read_only.clone().map_or(Ok(()), Err)?;
     unsupported_smart_modules(smart_modules)?;
     if batches.is_empty() {
         return Ok(0..0);

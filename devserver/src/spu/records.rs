@@ -5,7 +5,7 @@
 
 use std::io::{Error, ErrorKind};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use fluvio_protocol::{Decoder, Encoder, Version};
 
 /// The place of a record set: counted from the end of the request, because a decoder knows only what is left to read.
@@ -61,6 +61,35 @@ impl Encoder for RecordsFollow {
 
 /// Required by the response type; answers are never read here.
 impl Decoder for RecordsFollow {
+    fn decode<T: Buf>(&mut self, _source: &mut T, _version: Version) -> Result<(), Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
+}
+
+/// A record set inside an answer: batches back to back.
+#[derive(Debug, Default)]
+pub(super) struct Records(pub(super) Vec<Bytes>);
+
+impl Encoder for Records {
+    fn write_size(&self, version: Version) -> usize {
+        0_i32.write_size(version) + self.len()
+    }
+
+    fn encode<T: BufMut>(&self, dest: &mut T, version: Version) -> Result<(), Error> {
+        RecordsFollow(self.len()).encode(dest, version)?;
+        self.0.iter().for_each(|piece| dest.put_slice(piece));
+        Ok(())
+    }
+}
+
+impl Records {
+    fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Required by the response type; answers are never read here.
+impl Decoder for Records {
     fn decode<T: Buf>(&mut self, _source: &mut T, _version: Version) -> Result<(), Error> {
         Err(ErrorKind::Unsupported.into())
     }

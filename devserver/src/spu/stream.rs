@@ -210,18 +210,17 @@ impl Stream {
                 let bytes = slice.len;
                 self.answers.send(slice).map(|()| Some(bytes))
             }
-            Err(error) => {
-                let offset = self.position;
-                let code = match error {
-                    ReadError::Evicted { start } => {
-                        ErrorCode::OffsetEvicted { offset, next_available: start }
-                    }
-                    ReadError::BeyondEnd { end } => {
-                        ErrorCode::Other(format!("start offset: {offset} is greater than leo: {end}"))
-                    }
-                };
-                self.answers.fail(code).map(|()| None)
-            }
+            Err(error) => self.answers.fail(error_of(error, self.position)).map(|()| None),
+        }
+    }
+}
+
+/// What a client is told of a read from `offset` that has failed.
+pub(super) fn error_of(error: ReadError, offset: i64) -> ErrorCode {
+    match error {
+        ReadError::Evicted { start } => ErrorCode::OffsetEvicted { offset, next_available: start },
+        ReadError::BeyondEnd { end } => {
+            ErrorCode::Other(format!("start offset: {offset} is greater than leo: {end}"))
         }
     }
 }

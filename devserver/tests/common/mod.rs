@@ -3,6 +3,8 @@
 // Every test file compiles this module and uses a part of it.
 #![allow(dead_code)]
 
+pub mod admin;
+
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};

@@ -1,0 +1,95 @@
+//! The SPUs of a server, which may come and go while it runs: stopped and started on purpose, or with an SPU group.
+//!
+//! An SPU that goes away takes its listener and connections with it and returns on the same address, which clients may still
+//! know. Its listener is gone before the metadata says so, and there before they say that it is back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fluvio_controlplane_metadata::spu::SpuType;
+use fluvio_types::SpuId;
+use tokio::net::TcpListener;
+
+use crate::cluster::spu;
+use crate::leaders::LeaderError;
+use crate::plane::Plane;
+use crate::server::Shared;
+
+/// More SPUs than any test needs; each has a listener.
+pub(crate) const MAX_SPUS: usize = 1000;
+
+impl Shared {
+    /// Whether the SPU takes connections.
+    pub(crate) fn is_running(&self, spu: SpuId) -> bool {
+        let listening = self.listening.lock();
+        listening.get(&Plane::Unit(spu)).is_some_and(|unit| !unit.stopped.is_cancelled())
+    }
+
+    /// Takes an SPU away; other replicas take over what it has led. Nothing happens if it is away already.
+    pub(crate) async fn stop(&self, spu: SpuId) -> Result<(), LeaderError> {
+        let (stopped, accepting) = {
+            let mut listening = self.listening.lock();
+            let unit = listening.get_mut(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
+            (unit.stopped.clone(), std::mem::replace(&mut unit.accepting, tokio::spawn(async {})))
+        };
+        stopped.cancel();
+        if let Err(error) = accepting.await {
+            tracing::error!(spu, %error, "the listener has panicked");
+        }
+        self.cluster.set_spu_online(spu, false)
+    }
+
+    /// Brings an SPU back that was taken away, on the same address. Nothing happens if it is there.
+    pub(crate) async fn start(self: &Arc<Self>, spu: SpuId) -> Result<(), LeaderError> {
+        let address = {
+            let listening = self.listening.lock();
+            let unit = listening.get(&Plane::Unit(spu)).ok_or(LeaderError::UnknownSpu(spu))?;
+            if !unit.stopped.is_cancelled() {
+                return Ok(());
+            }
+            unit.address
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| LeaderError::Listen(spu, error))?;
+        self.listen(Plane::Unit(spu), address, listener);
+        self.cluster.set_spu_online(spu, true)
+    }
+
+    /// Starts an SPU of an SPU group.
+    pub(crate) async fn start_managed(self: &Arc<Self>, id: SpuId, name: String) -> Result<(), LeaderError> {
+        let listen = |error| LeaderError::Listen(id, error);
+        let listener = self.bind().await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        self.listen(Plane::Unit(id), address, listener);
+        let object = spu(name, id, SpuType::Managed, self.host.clone(), address.port());
+        self.cluster.objects.lock().spus.put(vec![object]);
+        self.cluster.set_spu_online(id, true)
+    }
+
+    /// Takes an SPU away for good.
+    pub(crate) async fn remove(&self, id: SpuId) {
+        // That somebody has unregistered it already is no error.
+        if let Err(error) = self.stop(id).await {
+            tracing::debug!(id, "removing an SPU: {error}");
+        }
+        self.listening.lock().remove(&Plane::Unit(id));
+        let mut objects = self.cluster.objects.lock();
+        let name = objects.spus.iter().find(|spu| spu.spec.id == id).map(|spu| spu.name.clone());
+        objects.spus.remove(name.as_deref());
+    }
+
+    /// A listener on the next free port for an SPU.
+    async fn bind(&self) -> io::Result<TcpListener> {
+        let last = {
+            let listening = self.listening.lock();
+            let units = listening.iter().filter(|(plane, _)| **plane != Plane::Controller);
+            units.map(|(_, unit)| unit.address.port()).max()
+        };
+        let port = match (self.cluster.config.spu_port, last) {
+            (Some(_), Some(last)) => last.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?,
+            (Some(first), None) => first,
+            (None, _) => 0,
+        };
+        TcpListener::bind(SocketAddr::new(self.ip, port)).await
+    }
+}
