@@ -19,15 +19,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union
 
 import anyio
 import anyio.to_thread
 
 from . import _platform
+from ._control import Fault, order
 from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -35,7 +37,43 @@ if TYPE_CHECKING:
 
     StrPath = Union[str, os.PathLike[str]]
 
-__all__ = ["DevServer"]
+__all__ = ["DevServer", "Fault", "FaultKind", "RequestName"]
+
+FaultKind = Literal[
+    "advertised-address",
+    "black-hole",
+    "close",
+    "corrupt-crc",
+    "cut-batches",
+    "delay",
+    "empty-cluster",
+    "hold-high-watermark",
+    "never-answer",
+    "oversized-frame",
+    "platform-version",
+    "produce-error",
+    "split-writes",
+    "stall",
+    "unadvertised",
+]
+"""What can go wrong on purpose."""
+
+RequestName = Literal[
+    "api-versions",
+    "create",
+    "delete",
+    "delete-consumer-offset",
+    "fetch-consumer-offsets",
+    "fetch-offsets",
+    "list",
+    "produce",
+    "stream-fetch",
+    "update",
+    "update-consumer-offset",
+    "update-offsets",
+    "watch",
+]
+"""The kinds of requests."""
 
 READY = "fluvio-devserver ready endpoint="
 
@@ -93,6 +131,7 @@ class DevServer:
         self._stop_timeout = stop_timeout
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._endpoint: Optional[str] = None
+        self._folder: Optional[str] = None
 
     def __repr__(self) -> str:
         return f"<DevServer {self._endpoint or 'not running'}>"
@@ -116,6 +155,9 @@ class DevServer:
         if self._process is not None:
             raise FluvioError(f"the development server is already running at {self._endpoint}")
         command = [self._executable or find_executable(), *self._arguments]
+        # Readable by this user alone, as is the control socket in it.
+        self._folder = tempfile.mkdtemp(prefix="fluvio-devserver-")
+        command += ["--control", self._control_path()]
         try:
             # A session of its own: the terminal's Ctrl-C is for the program, which still needs its server to
             # close its producers.
@@ -123,6 +165,7 @@ class DevServer:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
             )
         except OSError as error:
+            self._remove_folder()
             raise FluvioError(f"{command[0]} cannot be started: {error}") from error
         try:
             self._endpoint = self._read_ready_line()
@@ -155,6 +198,94 @@ class DevServer:
         if not line.startswith(READY):
             raise FluvioError(f"the development server said {line!r} instead of {READY!r}")
         return line[len(READY) :]
+
+    def fault(
+        self,
+        kind: FaultKind,
+        *,
+        plane: Union[Literal["controller", "spu"], int, None] = None,
+        request: Optional[RequestName] = None,
+        topic: Optional[str] = None,
+        partition: Optional[int] = None,
+        count: Optional[int] = None,
+        when: Optional[Literal["before", "after"]] = None,
+        seconds: Optional[float] = None,
+        received_bytes: Optional[int] = None,
+        sent_bytes: Optional[int] = None,
+        length: Optional[int] = None,
+        code: Union[str, int, None] = None,
+        version: Optional[str] = None,
+        address: Optional[str] = None,
+    ) -> Fault:
+        """Have something go wrong, from now on until it is cleared or has happened `count` times.
+
+            with server.fault("delay", request="produce", seconds=0.5):
+                ...
+
+        docs/devserver.md says what the kinds do and which options each of them takes. Does not wait, and can
+        be used within an event loop: it takes a fraction of a millisecond.
+
+        Args:
+            kind: What happens.
+            plane: To the controller only, to the SPUs only, or to the SPU with this id.
+            request: To requests of this kind only.
+            topic: To this topic only.
+            partition: To this partition only.
+            count: How often.
+            when: Before the request is handled, or after that to its answer.
+            seconds: Length of a delay; until it is cleared if not given.
+            received_bytes: At this byte of what clients send.
+            sent_bytes: At this byte of what is answered.
+            length: Announced length of a frame.
+            code: Name or number of an error of the protocol.
+            version: Announced version of the platform.
+            address: Announced "host:port" of the SPUs.
+
+        Raises:
+            InvalidArgumentError: The kind does not take an option, or a value is impossible.
+        """
+        options = {
+            "plane": plane,
+            "request": request,
+            "topic": topic,
+            "partition": partition,
+            "count": count,
+            "when": when,
+            "seconds": seconds,
+            "received_bytes": received_bytes,
+            "sent_bytes": sent_bytes,
+            "length": length,
+            "code": code,
+            "version": version,
+            "address": address,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        path = self._control_path()
+        return Fault(path, order(path, {"inject": {"kind": kind, **given}})["id"], kind)
+
+    def clear_faults(self) -> None:
+        """Clear all faults."""
+        self._order({"clear": "all"})
+
+    def move_leader(self, topic: str, partition: int, spu: int) -> None:
+        """Make an SPU the leader of a partition."""
+        self._order({"move_leader": {"topic": topic, "partition": partition, "spu": spu}})
+
+    def stop_spu(self, spu: int) -> None:
+        """Take an SPU away: its connections close, other replicas take over what it has led."""
+        self._order({"stop_spu": spu})
+
+    def start_spu(self, spu: int) -> None:
+        """Bring an SPU back on the same address."""
+        self._order({"start_spu": spu})
+
+    def _order(self, request: dict[str, Any]) -> None:
+        order(self._control_path(), request)
+
+    def _control_path(self) -> str:
+        if self._folder is None:
+            raise FluvioError("the development server is not running")
+        return os.path.join(self._folder, "control")
 
     def close_connections(self) -> None:
         """Close all connections of clients, as a network failure would; new ones are accepted."""
@@ -195,6 +326,12 @@ class DevServer:
             process.stdout.close()
         self._process = None
         self._endpoint = None
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
 
     def __enter__(self) -> DevServer:
         self.start()

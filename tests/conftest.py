@@ -111,7 +111,7 @@ def nothing_left_behind() -> Iterator[None]:
 # --- Nothing may block the event loop -----------------------------------------------------------------
 
 # What runs in the thread that calls it, by design.
-BLOCKING = ("_sync", "_threads.py", "devserver.py")
+BLOCKING = ("_sync", "_threads.py", "_control.py", "devserver.py")
 PACKAGE = os.path.dirname(os.path.abspath(fluvio_cffi.__file__)) + os.sep
 
 
@@ -187,7 +187,8 @@ def nothing_blocks(block_detector: BlockDetector) -> Iterator[None]:
             blockbuster = pytest.importorskip("blockbuster")
             stack.enter_context(
                 blockbuster.blockbuster_ctx(
-                    "fluvio_cffi", excluded_modules=["fluvio_cffi._sync", "fluvio_cffi.devserver"]
+                    "fluvio_cffi",
+                    excluded_modules=["fluvio_cffi._sync", "fluvio_cffi._control", "fluvio_cffi.devserver"],
                 )
             )
         yield

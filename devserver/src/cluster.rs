@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::faults::Faults;
 use crate::log::PartitionLog;
 use crate::metadata::Store;
 
@@ -38,6 +39,9 @@ pub(crate) const FIRST_SPU: SpuId = 5001;
 /// What all connections share.
 pub(crate) struct Cluster {
     pub(crate) config: Config,
+    pub(crate) faults: Arc<Faults>,
+    /// The endpoints of the SPUs for which a fault announces another one.
+    pub(crate) true_endpoints: Mutex<BTreeMap<SpuId, IngressPort>>,
     pub(crate) objects: Mutex<Objects>,
     /// By topic, then by partition.
     replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
@@ -93,6 +97,8 @@ impl Cluster {
     pub(crate) fn new(config: Config, spus: impl IntoIterator<Item = Metadata<SpuSpec>>) -> Self {
         let cluster = Cluster {
             config,
+            faults: Arc::default(),
+            true_endpoints: Mutex::default(),
             objects: Mutex::new(Objects {
                 topics: Store::new(),
                 partitions: Store::new(),
@@ -133,7 +139,11 @@ impl Cluster {
         for leader in leaders.skip(replicas.len()) {
             let key = ReplicaKey::new(topic, replicas.len() as PartitionId);
             let changed = Arc::downgrade(&self.changed);
-            replicas.push(Arc::new(Replica::new(key, leader, spec, changed)));
+            let replica = Replica::new(key, leader, spec, changed);
+            if self.faults.holds_high_watermark(topic, replica.key.partition) {
+                replica.log.hold_high_watermark(true);
+            }
+            replicas.push(Arc::new(replica));
         }
     }
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use wire::frame::split_frame;
 
+use crate::faults::{ConnectionFaults, Direction, Fate};
 use crate::outbox::Outbox;
 use crate::tls::Tls;
 
@@ -42,24 +43,31 @@ pub(crate) async fn serve<S: Service>(
     tls: Option<Tls>,
     closed: CancellationToken,
     max_frame_bytes: usize,
+    faults: ConnectionFaults,
     service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
 ) {
     let peer = socket.peer_addr().ok().map(tracing::field::display);
-    if let Err(error) = socket.set_nodelay(true) {
+    let split = faults.splits_writes();
+    if let Err(error) = socket.set_nodelay(!split) {
         tracing::debug!(peer, %error, "cannot set TCP_NODELAY");
     }
     let served = async {
+        if closed.run_until_cancelled(faults.moving()).await.is_none() {
+            return Ok(());
+        }
         match tls {
             None => {
                 let (reader, writer) = socket.into_split();
-                serve_stream(reader, writer, closed.clone(), max_frame_bytes, service).await
+                let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, split);
+                serve_stream(reader, outbox, closed.clone(), max_frame_bytes, service).await
             }
             Some(tls) => {
                 let Some(stream) = closed.run_until_cancelled(tls.accept(socket)).await else {
                     return Ok(());
                 };
                 let (reader, writer) = tokio::io::split(stream?);
-                serve_stream(reader, writer, closed.clone(), max_frame_bytes, service).await
+                let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, split);
+                serve_stream(reader, outbox, closed.clone(), max_frame_bytes, service).await
             }
         }
     };
@@ -74,12 +82,13 @@ pub(crate) async fn serve<S: Service>(
 /// [`serve`] on any pair of streams; an error is why the connection was closed.
 pub(crate) async fn serve_stream<S: Service>(
     reader: impl AsyncRead + Unpin,
-    writer: impl AsyncWrite + Send + Unpin + 'static,
+    outbox: Outbox,
     closed: CancellationToken,
     max_frame_bytes: usize,
     service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
 ) -> anyhow::Result<()> {
-    let outbox = Arc::new(Outbox::new(Box::new(writer), closed.clone()));
+    let outbox = Arc::new(outbox);
+    outbox.faults().all().register(&outbox);
     let mut service = service(outbox.clone(), closed.clone());
     let mut requests =
         Requests { reader, buffer: BytesMut::new(), room: MIN_READ_BYTES, ended: false, max_frame_bytes };
@@ -111,23 +120,25 @@ struct Requests<R> {
 impl<R: AsyncRead + Unpin> Requests<R> {
     async fn serve<S: Service>(&mut self, outbox: &Outbox, service: &mut S) -> anyhow::Result<()> {
         loop {
-            while !outbox.is_congested() {
+            while !outbox.is_congested() && !outbox.faults().is_stalled() {
                 let Some(request) = self.next_request()? else {
                     break;
                 };
-                let handled = AssertUnwindSafe(service.handle(request)).catch_unwind();
+                let handled = AssertUnwindSafe(handle(outbox, service, request)).catch_unwind();
                 self.answer(outbox, handled)
                     .await?
                     .map_err(|_| anyhow!("the request made its handler panic"))??;
             }
+            interrupt(outbox)?;
+            let stalled = outbox.faults().is_stalled();
             // A client that vanishes is nothing to warn of.
-            if self.ended && !outbox.is_congested() {
+            if self.ended && !stalled && !outbox.is_congested() {
                 return Ok(());
             }
             let congested = outbox.is_congested();
             tokio::select! {
                 () = outbox.drive(congested) => {}
-                () = self.read(), if !congested => {}
+                () = self.read(outbox.faults()), if !congested && !stalled && !self.ended => {}
             }
         }
     }
@@ -149,6 +160,8 @@ impl<R: AsyncRead + Unpin> Requests<R> {
         loop {
             let ended = self.ended;
             let full = self.buffer.len() >= READ_BYTES;
+            let faults = outbox.faults();
+            let stopped = faults.is_stalled() || faults.limit(Direction::Received) == Some(0);
             let expired = async {
                 match ended {
                     true => tokio::time::sleep(HALF_CLOSED).await,
@@ -160,22 +173,44 @@ impl<R: AsyncRead + Unpin> Requests<R> {
                 handled = &mut handled => return Ok(handled),
                 () = expired => return Err(anyhow!("the client left while its request was handled")),
                 () = outbox.drive(false) => {}
-                () = self.read(), if !full && !ended => {}
+                () = self.read(faults), if !full && !ended && !stopped => {}
             }
         }
     }
 
-    async fn read(&mut self) {
+    async fn read(&mut self, faults: &ConnectionFaults) {
         // From the front again where nothing is left of what was read: otherwise all of the room is in use in the end.
         let reclaimed = self.buffer.is_empty() && self.buffer.try_reclaim(self.room);
         if !reclaimed && self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
             self.buffer.reserve(self.room);
         }
         let room = self.buffer.capacity() - self.buffer.len();
-        match self.reader.read_buf(&mut self.buffer).await {
+        let read = match faults.limit(Direction::Received) {
+            None => self.reader.read_buf(&mut self.buffer).await,
+            Some(most) => (&mut self.reader).take(most).read_buf(&mut self.buffer).await,
+        };
+        faults.count(Direction::Received, read.as_ref().copied().unwrap_or(0));
+        match read {
             Ok(read @ 1..) if read == room => self.room = (self.room * 4).min(READ_BYTES),
             Ok(1..) => {}
             Ok(0) | Err(_) => self.ended = true,
         }
+    }
+}
+
+/// Handles a request unless a fault keeps it from that.
+async fn handle<S: Service>(outbox: &Outbox, service: &mut S, request: BytesMut) -> anyhow::Result<()> {
+    match outbox.faults().before(&request).await {
+        Fate::Spared => service.handle(request).await,
+        Fate::Ignored => Ok(()),
+        Fate::Closed => Err(anyhow!("closed by a fault at a request")),
+    }
+}
+
+/// Ends a connection of which no more bytes may be received.
+fn interrupt(outbox: &Outbox) -> anyhow::Result<()> {
+    match outbox.faults().interrupt(Direction::Received) {
+        Fate::Closed => Err(anyhow!("closed by a fault at a received byte")),
+        _ => Ok(()),
     }
 }

@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Cluster, FIRST_SPU, spu};
 use crate::config::Config;
 use crate::connection::serve_stream;
+use crate::faults::ConnectionFaults;
+use crate::outbox::Outbox;
 use crate::sc::Controller;
 use crate::server::Shared;
 use crate::spu::Unit;
@@ -154,14 +156,20 @@ fn connect(shared: &Arc<Shared>, plane: Plane) -> DuplexStream {
     let (reader, writer) = tokio::io::split(server);
     let (cluster, shared) = (shared.cluster.clone(), shared.clone());
     let closed = CancellationToken::new();
+    let server = match plane {
+        Plane::Controller => crate::plane::Plane::Controller,
+        Plane::Unit => crate::plane::Plane::Unit(FIRST_SPU),
+    };
+    let faults = ConnectionFaults::new(cluster.faults.clone(), server);
+    let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, false);
     match plane {
         Plane::Controller => {
             let service = move |outbox, _| Controller::new(cluster, shared, outbox);
-            tokio::spawn(serve_stream(reader, writer, closed, MAX_FRAME, service));
+            tokio::spawn(serve_stream(reader, outbox, closed, MAX_FRAME, service));
         }
         Plane::Unit => {
             let service = move |outbox, closed| Unit::new(cluster, FIRST_SPU, outbox, closed);
-            tokio::spawn(serve_stream(reader, writer, closed, MAX_FRAME, service));
+            tokio::spawn(serve_stream(reader, outbox, closed, MAX_FRAME, service));
         }
     }
     client

@@ -13,6 +13,8 @@ pub mod certificates;
 mod cluster;
 mod config;
 mod connection;
+mod control;
+pub mod faults;
 mod frames;
 #[cfg(test)]
 mod fuzz;
@@ -28,6 +30,8 @@ mod tls;
 mod units;
 
 pub use config::Config;
+pub use control::Control;
+pub use faults::{Fault, FaultId};
 pub use leaders::LeaderError;
 pub use server::Server;
 pub use tls::Tls;

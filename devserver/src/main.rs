@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use fluvio_devserver::{Config, Server, Tls, certificates};
+use fluvio_devserver::{Config, Control, Server, Tls, certificates};
 use tokio::signal::unix::{SignalKind, signal};
 
 use options::{CertsOptions, Command, CommandLine, ServeOptions};
@@ -84,20 +84,42 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     })
     .await
     .with_context(|| format!("listening on {}", options.listen))?;
+    for fault in options.fault {
+        server.inject(fault).context("--fault")?;
+    }
+    let control = match &options.control {
+        Some(path) => {
+            let bound = Control::bind(path);
+            Some(bound.with_context(|| format!("listening on the control socket {}", path.display()))?)
+        }
+        None => None,
+    };
     announce(&server.endpoint()).context("writing the ready line")?;
 
-    let parent_ended = parent_ended(parent);
-    tokio::pin!(parent_ended);
-    let reason = loop {
+    let ended = async {
         tokio::select! {
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
-            () = &mut parent_ended => break "the parent has ended",
-            _ = close_connections.recv() => {
-                tracing::info!("closing all connections: SIGUSR1");
-                server.close_connections();
-            }
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = parent_ended(parent) => "the parent has ended",
         }
+    };
+    let closing = async {
+        while close_connections.recv().await.is_some() {
+            tracing::info!("closing all connections: SIGUSR1");
+            server.close_connections();
+        }
+        std::future::pending().await
+    };
+    let controlled = async {
+        match &control {
+            Some(control) => control.serve(&server).await,
+            None => std::future::pending().await,
+        }
+    };
+    let reason = tokio::select! {
+        reason = ended => reason,
+        reason = closing => reason,
+        reason = controlled => reason,
     };
     tracing::info!("stopping: {reason}");
     server.shutdown().await;

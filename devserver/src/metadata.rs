@@ -28,6 +28,8 @@ where
 {
     objects: BTreeMap<String, Metadata<S>>,
     watchers: Vec<Watcher>,
+    /// A fault hides everything.
+    hidden: bool,
     epoch: i64,
 }
 
@@ -45,7 +47,7 @@ where
     S::Status: Encoder + Decoder + Clone,
 {
     pub(crate) fn new() -> Self {
-        Store { objects: BTreeMap::new(), watchers: Vec::new(), epoch: 0 }
+        Store { objects: BTreeMap::new(), watchers: Vec::new(), hidden: false, epoch: 0 }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Metadata<S>> {
@@ -70,6 +72,22 @@ where
         self.publish(MsgType::DELETE, removed);
     }
 
+    /// Shows watchers that nothing is left, or that it is all back.
+    pub(crate) fn hide(&mut self, hidden: bool) {
+        if self.hidden == hidden {
+            return;
+        }
+        let all = self.objects.values().cloned().collect();
+        self.hidden = false;
+        self.publish(if hidden { MsgType::DELETE } else { MsgType::UPDATE }, all);
+        self.hidden = hidden;
+    }
+
+    /// What lists show.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Metadata<S>> {
+        self.objects.values().filter(|_| !self.hidden)
+    }
+
     /// Sends all objects to a new watcher, and every change from then on.
     pub(crate) fn watch(
         &mut self,
@@ -78,7 +96,7 @@ where
         version: Version,
         summary: bool,
     ) -> anyhow::Result<()> {
-        let all = self.objects.values().map(|object| shown(object, summary)).collect();
+        let all = self.shown().map(|object| shown(object, summary)).collect();
         let body = encode(MetadataUpdate::with_all(self.epoch, all), version)?;
         outbox.send([frame(correlation_id, &body)?, body]);
         let outbox = Arc::downgrade(outbox);
@@ -87,7 +105,7 @@ where
     }
 
     fn publish(&mut self, kind: MsgType, objects: Vec<Metadata<S>>) {
-        if objects.is_empty() {
+        if objects.is_empty() || self.hidden {
             return;
         }
         self.epoch += 1;

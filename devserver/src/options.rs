@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use fluvio_devserver::Config;
+use fluvio_devserver::Fault;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -109,6 +110,14 @@ pub struct ServeOptions {
     /// Platform version that is announced to clients
     #[arg(long, default_value = "0.18.2", value_name = "VERSION", help_heading = "Cluster")]
     pub platform_version: semver::Version,
+
+    /// Something that goes wrong on purpose, such as {"kind": "delay", "request": "produce", "seconds": 0.5}; may be
+    /// given several times. docs/devserver.md has the list
+    #[arg(long, value_name = "JSON", help_heading = "Faults")]
+    pub fault: Vec<Fault>,
+    /// Take faults and other orders through a Unix socket at this path
+    #[arg(long, value_name = "PATH", help_heading = "Faults")]
+    pub control: Option<PathBuf>,
 
     /// End when the process that started this one ends
     #[arg(long, help_heading = "Process")]

@@ -3,7 +3,7 @@
 //! [`Outbox::send`] never waits: it writes what the socket takes at once and leaves the rest to [`Outbox::drive`], which
 //! the connection's own task runs. So a slow client stops nobody else, and what was sent before something else (a watch
 //! update before the reply to the request that caused it) reaches its socket first. Exactly one task writes at a time:
-//! the one that has set `busy`.
+//! the one that has set `busy`. Faults may hold answers back, stop the writing or end it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::faults::{Answer, ConnectionFaults, Direction, Fate, HeldAnswers};
 
 /// No further request is handled while more bytes than this wait for the client to read them.
 const CONGESTED_BYTES: usize = 8 * 1024 * 1024;
@@ -31,6 +33,9 @@ pub(crate) struct Outbox {
     /// Wakes [`Outbox::drive`]: the socket took no more, or what it waits for has happened.
     progress: Notify,
     closed: CancellationToken,
+    faults: ConnectionFaults,
+    /// Pieces are written one by one.
+    split: bool,
 }
 
 #[derive(Default)]
@@ -44,12 +49,40 @@ struct State {
     blocked: bool,
     /// The connection's task waits for the queue to shrink.
     awaited: bool,
+    /// What faults hold back.
+    held: HeldAnswers,
+    /// Faults have come or gone since the connection's task has looked.
+    faults_changed: bool,
 }
 
 impl Outbox {
-    /// `closed` ends with the connection; the outbox cancels it when the socket fails.
-    pub(crate) fn new(writer: Writer, closed: CancellationToken) -> Self {
-        Outbox { state: Mutex::default(), writer: Mutex::new(Some(writer)), progress: Notify::new(), closed }
+    /// `closed` ends with the connection; the outbox cancels it when the socket fails. With `split`, pieces are written
+    /// one by one.
+    pub(crate) fn new(
+        writer: Writer,
+        closed: CancellationToken,
+        faults: ConnectionFaults,
+        split: bool,
+    ) -> Self {
+        Outbox {
+            state: Mutex::default(),
+            writer: Mutex::new(Some(writer)),
+            progress: Notify::new(),
+            closed,
+            faults,
+            split,
+        }
+    }
+
+    /// The faults of this connection.
+    pub(crate) fn faults(&self) -> &ConnectionFaults {
+        &self.faults
+    }
+
+    /// Has the connection's task look at the faults again.
+    pub(crate) fn faults_changed(&self) {
+        self.state.lock().faults_changed = true;
+        self.progress.notify_one();
     }
 
     /// Sends one frame, given in pieces.
@@ -59,17 +92,33 @@ impl Outbox {
         }
         {
             let mut state = self.state.lock();
-            for piece in frame {
-                state.backlog += piece.len();
-                state.queue.push_back(piece);
+            if self.faults.all().is_quiet() && state.held.is_empty() {
+                state.enqueue(frame);
+            } else {
+                self.send_with_faults(&mut state, frame.into_iter().collect());
             }
-            if state.busy {
+            if state.busy || state.queue.is_empty() {
                 return;
             }
             state.busy = true;
         }
         if self.poll_write(&mut Context::from_waker(Waker::noop())).is_pending() {
             self.progress.notify_one();
+        }
+    }
+
+    fn send_with_faults(&self, state: &mut State, frame: Vec<Bytes>) {
+        let stream = self.faults.stream_of(&frame);
+        match self.faults.after(frame) {
+            Answer::Sent(frame) if state.held.holds(stream) => state.held.push(stream, frame, None, None),
+            Answer::Sent(frame) => state.enqueue(frame),
+            Answer::Held(frame, fault, due) => {
+                state.held.push(stream, frame, Some(fault), due);
+                // The connection's task watches the time.
+                self.progress.notify_one();
+            }
+            Answer::Dropped => {}
+            Answer::Closed => self.closed.cancel(),
         }
     }
 
@@ -88,12 +137,25 @@ impl Outbox {
         self.backlog() > CONGESTED_BYTES
     }
 
-    /// Writes on whenever the socket could not take everything. With `congested`, returns once the client has caught up;
-    /// otherwise never. May be dropped and called again at any time.
+    /// Writes on whenever the socket could not take everything, and sends what is held back no longer. Returns when faults
+    /// have come or gone and, with `congested`, once the client has caught up; otherwise never. May be dropped and called
+    /// again at any time.
     pub(crate) async fn drive(&self, congested: bool) {
         loop {
-            if self.state.lock().blocked {
+            let due = {
+                let mut state = self.state.lock();
+                let released = state.held.release(|fault| self.faults.all().is_injected(fault));
+                state.enqueue(released);
+                if !state.busy && !state.queue.is_empty() {
+                    (state.busy, state.blocked) = (true, true);
+                }
+                state.held.next_due()
+            };
+            if self.state.lock().blocked && !self.faults.is_stalled() {
                 std::future::poll_fn(|context| self.poll_write(context)).await;
+            }
+            if std::mem::take(&mut self.state.lock().faults_changed) {
+                return;
             }
             if congested {
                 let mut state = self.state.lock();
@@ -102,7 +164,17 @@ impl Outbox {
                 }
                 state.awaited = true;
             }
-            self.progress.notified().await;
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.progress.notified() => {}
+                () = due => {}
+            }
         }
     }
 
@@ -117,7 +189,7 @@ impl Outbox {
     }
 
     /// Writes until the queue is empty and flushed, or the socket takes no more. Only for the task that has set `busy`,
-    /// which is reset at the end and stays set while the socket is full.
+    /// which is reset at the end and stays set while the socket is full or a fault keeps everything from it.
     fn poll_write(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut writer = self.writer.lock();
         let mut pieces = VecDeque::new();
@@ -138,6 +210,14 @@ impl Outbox {
             let Some(writer) = writer.as_mut() else {
                 return Poll::Ready(());
             };
+            if self.faults.interrupt(Direction::Sent) == Fate::Closed {
+                self.closed.cancel();
+                return Poll::Ready(());
+            }
+            if self.faults.is_stalled() {
+                self.state.lock().wait(pieces);
+                return Poll::Ready(());
+            }
             let progress = match pieces.is_empty() {
                 // What TLS has taken is not yet what the socket has taken.
                 true => Pin::new(writer).poll_flush(context).map_ok(|()| {
@@ -146,13 +226,19 @@ impl Outbox {
                 }),
                 false => {
                     flushed = false;
-                    write_some(writer, context, &pieces)
+                    let most = self.faults.limit(Direction::Sent);
+                    write_some(writer, context, &pieces, if self.split { 1 } else { MAX_SLICES }, most)
                 }
             };
             match progress {
                 Poll::Ready(Ok(written)) => {
                     consume(&mut pieces, written);
+                    self.faults.count(Direction::Sent, written);
                     self.state.lock().backlog -= written;
+                    if self.faults.interrupt(Direction::Sent) == Fate::Closed {
+                        self.closed.cancel();
+                        return Poll::Ready(());
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "writing to a client failed");
@@ -160,10 +246,7 @@ impl Outbox {
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
-                    let mut state = self.state.lock();
-                    pieces.append(&mut state.queue);
-                    state.queue = pieces;
-                    state.blocked = true;
+                    self.state.lock().wait(pieces);
                     return Poll::Pending;
                 }
             }
@@ -171,15 +254,38 @@ impl Outbox {
     }
 }
 
+impl State {
+    fn enqueue(&mut self, frame: impl IntoIterator<Item = Bytes>) {
+        for piece in frame {
+            self.backlog += piece.len();
+            self.queue.push_back(piece);
+        }
+    }
+
+    /// Puts what could not be written back in front.
+    fn wait(&mut self, mut pieces: VecDeque<Bytes>) {
+        pieces.append(&mut self.queue);
+        self.queue = pieces;
+        self.blocked = true;
+    }
+}
+
+/// Writes what the socket takes of the first `count` pieces; with `most`, so many bytes of the first one.
 fn write_some(
     writer: &mut Writer,
     context: &mut Context<'_>,
     pieces: &VecDeque<Bytes>,
+    count: usize,
+    most: Option<u64>,
 ) -> Poll<io::Result<usize>> {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-    let count = pieces.len().min(MAX_SLICES);
-    for (slice, piece) in slices.iter_mut().zip(pieces) {
+    let mut count = pieces.len().min(count);
+    for (slice, piece) in slices.iter_mut().zip(pieces).take(count) {
         *slice = IoSlice::new(piece);
+    }
+    if let (Some(most), Some(first)) = (most, pieces.front()) {
+        slices[0] = IoSlice::new(&first[..first.len().min(usize::try_from(most).unwrap_or(usize::MAX))]);
+        count = 1;
     }
     match Pin::new(writer).poll_write_vectored(context, &slices[..count]) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -201,6 +307,7 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, BufWriter};
     use tokio::time::timeout;
@@ -209,7 +316,9 @@ mod tests {
     async fn what_a_writer_keeps_in_a_buffer_of_its_own_is_flushed() {
         // As TLS does; the pipe behind it takes three bytes at a time.
         let (near, mut far) = tokio::io::duplex(3);
-        let outbox = Outbox::new(Box::new(BufWriter::new(near)), CancellationToken::new());
+        let faults = ConnectionFaults::new(Arc::default(), crate::plane::Plane::Controller);
+        let closed = CancellationToken::new();
+        let outbox = Outbox::new(Box::new(BufWriter::new(near)), closed, faults, false);
         outbox.send([Bytes::from_static(b"one "), Bytes::from_static(b"frame")]);
         let mut received = [0; 9];
         tokio::select! {

@@ -20,6 +20,7 @@ use crate::addresses::announced_host;
 use crate::cluster::{Cluster, FIRST_SPU, spu};
 use crate::config::Config;
 use crate::connection::serve;
+use crate::faults::{ClearError, ConnectionFaults, Fault, FaultError, FaultId, InjectedFault};
 use crate::leaders::LeaderError;
 use crate::plane::Plane;
 use crate::sc::Controller;
@@ -134,6 +135,26 @@ impl Server {
         }
     }
 
+    /// Injects a fault, which happens from now on until it is cleared or has happened as often as it says.
+    pub fn inject(&self, fault: Fault) -> Result<FaultId, FaultError> {
+        self.shared.cluster.inject(fault)
+    }
+
+    /// Clears a fault. Nothing happens if it has gone by itself.
+    pub fn clear(&self, fault: FaultId) -> Result<(), ClearError> {
+        self.shared.cluster.clear_fault(fault)
+    }
+
+    /// Clears all faults and tells how many there were.
+    pub fn clear_faults(&self) -> usize {
+        self.shared.cluster.clear_faults()
+    }
+
+    /// The faults that are injected.
+    pub fn faults(&self) -> Vec<InjectedFault> {
+        self.shared.cluster.faults.list()
+    }
+
     /// Stops listening, closes all connections and waits until nothing is left.
     pub async fn shutdown(self) {
         self.shared.stopped.cancel();
@@ -183,15 +204,16 @@ impl Shared {
         let cluster = self.cluster.clone();
         let max_frame_bytes = cluster.config.max_frame_bytes;
         let tls = cluster.config.tls.clone();
+        let faults = ConnectionFaults::new(cluster.faults.clone(), plane);
         match plane {
             Plane::Controller => {
                 let shared = self.clone();
                 let service = move |outbox, _| Controller::new(cluster, shared, outbox);
-                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, service));
+                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, faults, service));
             }
             Plane::Unit(spu) => {
                 let service = move |outbox, closed| Unit::new(cluster, spu, outbox, closed);
-                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, service));
+                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, faults, service));
             }
         }
     }

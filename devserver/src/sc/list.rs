@@ -35,7 +35,7 @@ pub(super) fn list(
     } else if let Some(ListRequest { system, .. }) = downcast::<PartitionSpec>(request)? {
         // The real server does not filter partitions by name.
         let of_system = |partition: &&Metadata<PartitionSpec>| partition.spec.system == system;
-        let partitions = objects().partitions.iter().filter(of_system).cloned().collect();
+        let partitions = objects().partitions.shown().filter(of_system).cloned().collect();
         respond(partitions, version)
     } else if let Some(request) = downcast::<SpuSpec>(request)? {
         let spus = named(&objects().spus, &request.name_filters);
@@ -58,7 +58,7 @@ pub(super) fn list(
         respond(formats, version)
     } else if downcast::<MirrorSpec>(request)?.is_some() {
         // Nor mirrors.
-        let mirrors = objects().mirrors.iter().cloned().collect();
+        let mirrors = objects().mirrors.shown().cloned().collect();
         respond(mirrors, version)
     } else {
         bail!("a list of objects of an unknown kind")
@@ -74,7 +74,7 @@ where
     S: AdminSpec + Clone,
     S::Status: Encoder + Decoder + Clone,
 {
-    store.iter().filter(|object| filters.filter(&object.name)).cloned().collect()
+    store.shown().filter(|object| filters.filter(&object.name)).cloned().collect()
 }
 
 /// SmartModules are found by their whole name, `group/name@version` or a part of that, and not by a part of the name.
@@ -89,7 +89,7 @@ fn smart_modules(
         let package = module.spec.meta.as_ref().map(|meta| &meta.package);
         keys.is_empty() || keys.iter().any(|key| key.is_match(&module.name, package))
     };
-    Ok(store.iter().filter(wanted).cloned().collect())
+    Ok(store.shown().filter(wanted).cloned().collect())
 }
 
 fn respond<S>(objects: Vec<Metadata<S>>, version: Version) -> anyhow::Result<ObjectApiListResponse>

@@ -28,6 +28,7 @@ use crate::cluster::Cluster;
 use crate::connection::Service;
 use crate::frames;
 use crate::outbox::Outbox;
+use crate::plane::Plane;
 use crate::server::Shared;
 
 /// Answers the requests of one client to the controller.
@@ -94,7 +95,7 @@ impl Service for Controller {
 fn api_versions(cluster: &Cluster, request: &ApiVersionsRequest) -> anyhow::Result<ApiVersionsResponse> {
     semver::Version::parse(&request.client_version)
         .with_context(|| format!("client version {:?}", request.client_version))?;
-    Ok(ApiVersionsResponse {
+    let mut response = ApiVersionsResponse {
         error_code: ErrorCode::None,
         api_keys: vec![
             versions_of::<ObjectApiCreateRequest>(),
@@ -105,7 +106,12 @@ fn api_versions(cluster: &Cluster, request: &ApiVersionsRequest) -> anyhow::Resu
             versions_of::<ObjectApiUpdateRequest>(),
         ],
         platform_version: PlatformVersion::new(&cluster.config.platform_version),
-    })
+    };
+    if let Some(version) = cluster.faults.platform_version() {
+        response.platform_version = PlatformVersion::new(&version);
+    }
+    cluster.faults.hide_keys(Plane::Controller, &mut response.api_keys);
+    Ok(response)
 }
 
 fn versions_of<R: Request>() -> ApiVersionKey {

@@ -28,6 +28,7 @@ use crate::cluster::Cluster;
 use crate::connection::Service;
 use crate::frames;
 use crate::outbox::Outbox;
+use crate::plane::Plane;
 
 /// Answers the requests of one client to the unit.
 pub(crate) struct Unit {
@@ -70,7 +71,9 @@ impl Service for Unit {
             .context("a request that cannot be decoded")?;
         match request {
             SpuServerRequest::ApiVersionsRequest(RequestMessage { header, .. }) => {
-                self.reply(&header, &api_versions())
+                let mut response = api_versions();
+                self.cluster.faults.hide_keys(Plane::Unit(self.spu), &mut response.api_keys);
+                self.reply(&header, &response)
             }
             SpuServerRequest::FileStreamFetchRequest(RequestMessage { header, request }) => {
                 self.streams.open(&header, request)

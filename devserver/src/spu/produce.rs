@@ -50,7 +50,8 @@ pub(super) async fn produce(
             let replica = cluster.replica_led_by(spu, &name, partition_index);
             let mut response =
                 PartitionProduceResponse { partition_index, ..PartitionProduceResponse::default() };
-            match append(replica.as_deref(), batches, &request.smartmodules) {
+            let refused = cluster.faults.produce_error(spu, &name, partition_index);
+            match refused.and_then(|()| append(replica.as_deref(), batches, &request.smartmodules)) {
                 Ok(offsets) => {
                     response.base_offset = offsets.start;
                     replica.iter().for_each(Replica::note_change);

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use fluvio_protocol::Version;
 use fluvio_protocol::api::RequestHeader;
 use fluvio_protocol::link::ErrorCode;
@@ -26,6 +27,9 @@ use crate::cluster::{Cluster, Replica};
 use crate::frames;
 use crate::log::{LogSlice, ReadError};
 use crate::outbox::Outbox;
+
+/// Where the checksum stands in a batch.
+const CRC_AT: usize = 17;
 
 /// The streams of one connection.
 pub(super) struct Streams {
@@ -202,7 +206,8 @@ impl Stream {
 
     /// Sends what there is at the position and says how many bytes; `None`: an error has ended the stream.
     fn advance(&mut self) -> anyhow::Result<Option<usize>> {
-        match self.replica.log.read(self.position, self.isolation, self.max_bytes, self.cut) {
+        let cut = self.cut || self.answers.are_cut();
+        match self.replica.log.read(self.position, self.isolation, self.max_bytes, cut) {
             Ok(slice) if slice.len == 0 => Ok(Some(0)),
             Ok(slice) => {
                 self.position = slice.next_offset;
@@ -267,6 +272,11 @@ struct Answers {
 }
 
 impl Answers {
+    /// Whether a fault cuts them.
+    fn are_cut(&self) -> bool {
+        self.outbox.faults().all().cuts(&self.topic, self.partition)
+    }
+
     fn send(&self, slice: LogSlice) -> anyhow::Result<()> {
         let partition = FetchablePartitionResponse {
             partition_index: self.partition,
@@ -290,14 +300,28 @@ impl Answers {
     fn write(
         &self,
         partition: FetchablePartitionResponse<RecordsFollow>,
-        slice: LogSlice,
+        mut slice: LogSlice,
     ) -> anyhow::Result<()> {
+        if let Some(batch) = slice.pieces.first_mut()
+            && self.outbox.faults().all().corrupts(&self.topic, self.partition)
+        {
+            *batch = corrupted(batch);
+        }
         let stream_id = self.stream_id;
         let response = StreamFetchResponse { topic: self.topic.clone(), stream_id, partition };
         let head = frames::encode_head(self.correlation_id, &response, self.version, slice.len)?;
         self.outbox.send(std::iter::once(head).chain(slice.pieces));
         Ok(())
     }
+}
+
+/// Batches of which the first one has another checksum.
+fn corrupted(batches: &[u8]) -> Bytes {
+    let mut batches = BytesMut::from(batches);
+    if let Some(byte) = batches.get_mut(CRC_AT) {
+        *byte = !*byte;
+    }
+    batches.freeze()
 }
 
 /// SmartModules are refused as long as this server has no engine for them: passing records through would be a lie.
