@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use anyhow::{Context, anyhow};
 use fluvio_controlplane_metadata::partition::{
     PartitionResolution, PartitionSpec, PartitionStatus, ReplicaStatus,
 };
@@ -27,11 +28,15 @@ use fluvio_types::defaults::{CONSUMER_STORAGE_TOPIC, SPU_LOG_SEGMENT_MAX_BYTES, 
 use fluvio_types::{PartitionId, SpuId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::durability::restored;
 use crate::faults::Faults;
-use crate::log::PartitionLog;
+use crate::log::{PartitionLog, Retention, StorageError};
 use crate::metadata::Store;
+use crate::sc::groups;
+use crate::store::DataDir;
 
 /// The first streaming processing unit; the others follow it.
 pub(crate) const FIRST_SPU: SpuId = 5001;
@@ -44,9 +49,13 @@ pub(crate) struct Cluster {
     pub(crate) true_endpoints: Mutex<BTreeMap<SpuId, IngressPort>>,
     pub(crate) objects: Mutex<Objects>,
     /// By topic, then by partition.
-    replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
+    pub(crate) replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
     pub(crate) consumer_offsets: Mutex<BTreeMap<ConsumerKey, StoredOffset>>,
     changed: Arc<ChangedReplicas>,
+    /// What writes to the disk beside the connections.
+    pub(crate) tasks: TaskTracker,
+    /// Where all of this is kept, if it is to outlive the process.
+    pub(crate) data: Option<DataDir>,
 }
 
 /// The partitions whose logs have changed since their metadata was published.
@@ -93,28 +102,55 @@ pub(crate) struct Replica {
 }
 
 impl Cluster {
-    /// A fresh cluster: online SPUs and the system topic.
-    pub(crate) fn new(config: Config, spus: impl IntoIterator<Item = Metadata<SpuSpec>>) -> Self {
+    /// A cluster of online SPUs with what its data directory holds, and the system topic. Blocks.
+    pub(crate) fn open(
+        config: Config,
+        spus: impl IntoIterator<Item = Metadata<SpuSpec>>,
+    ) -> anyhow::Result<Self> {
+        let tasks = TaskTracker::new();
+        let data_dir = config.data_dir.as_ref();
+        let data = data_dir.map(|root| DataDir::open(root, config.fsync, tasks.clone())).transpose()?;
+        let objects = Objects {
+            topics: restored(data.as_ref())?,
+            partitions: Store::new(Vec::new(), None),
+            spus: restored(data.as_ref())?,
+            spu_groups: restored(data.as_ref())?,
+            smart_modules: restored(data.as_ref())?,
+            table_formats: restored(data.as_ref())?,
+            mirrors: restored(data.as_ref())?,
+        };
         let cluster = Cluster {
             config,
             faults: Arc::default(),
             true_endpoints: Mutex::default(),
-            objects: Mutex::new(Objects {
-                topics: Store::new(),
-                partitions: Store::new(),
-                spus: Store::new(),
-                spu_groups: Store::new(),
-                smart_modules: Store::new(),
-                table_formats: Store::new(),
-                mirrors: Store::new(),
-            }),
+            objects: Mutex::new(objects),
             replicas: RwLock::default(),
             consumer_offsets: Mutex::default(),
             changed: Arc::default(),
+            tasks,
+            data,
         };
-        cluster.objects.lock().spus.put(spus.into_iter().collect());
-        cluster.put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic());
-        cluster
+        let mut objects = cluster.objects.lock();
+        for spu in spus.into_iter().chain(groups::members_to_start(&objects)) {
+            let id = spu.spec.id;
+            let namesake =
+                objects.spus.iter().find(|known| known.spec.id == id).map(|known| known.name.clone());
+            objects.spus.remove(namesake.as_deref());
+            objects.spus.put(vec![spu]);
+        }
+        let topics: Vec<_> = objects.topics.iter().cloned().collect();
+        for topic in topics {
+            cluster.restore_topic(&mut objects, topic).context("opening the logs in the data directory")?;
+        }
+        cluster.provision_waiting_topics(&mut objects);
+        drop(objects);
+        cluster.restore_consumer_offsets()?;
+        if cluster.replica(CONSUMER_STORAGE_TOPIC, 0).is_none() {
+            cluster
+                .put_topic(CONSUMER_STORAGE_TOPIC.to_owned(), consumer_offset_topic())
+                .map_err(|StorageError| anyhow!("cannot create the topic {CONSUMER_STORAGE_TOPIC}"))?;
+        }
+        Ok(cluster)
     }
 
     /// A partition, if `spu` is its leader.
@@ -132,19 +168,34 @@ impl Cluster {
         self.replicas.read().get(topic)?.get(usize::try_from(partition).ok()?).cloned()
     }
 
-    /// Makes logs for those partitions of `topic` that have none.
-    pub(crate) fn add_replicas(&self, topic: &str, spec: &TopicSpec, leaders: impl Iterator<Item = SpuId>) {
-        let mut all = self.replicas.write();
-        let replicas = all.entry(topic.to_owned()).or_default();
-        for leader in leaders.skip(replicas.len()) {
-            let key = ReplicaKey::new(topic, replicas.len() as PartitionId);
-            let changed = Arc::downgrade(&self.changed);
-            let replica = Replica::new(key, leader, spec, changed);
-            if self.faults.holds_high_watermark(topic, replica.key.partition) {
-                replica.log.hold_high_watermark(true);
-            }
-            replicas.push(Arc::new(replica));
-        }
+    /// Opens the logs of those partitions of `topic` that have none.
+    pub(crate) fn new_replicas(&self, topic: &Metadata<TopicSpec>) -> anyhow::Result<Vec<Arc<Replica>>> {
+        let known = self.replicas.read().get(&topic.name).map_or(0, Vec::len);
+        let missing = topic.status.replica_map.values().enumerate().skip(known);
+        missing
+            .map(|(partition, replicas)| {
+                let key = ReplicaKey::new(topic.name.as_str(), partition as PartitionId);
+                let leader = replicas.first().copied().unwrap_or(FIRST_SPU);
+                let retention = Retention::from(&topic.spec);
+                let log = match &self.data {
+                    Some(data) => {
+                        let dir = data.partition(&key);
+                        PartitionLog::open(dir, retention, self.config.fsync, self.tasks.clone())?
+                    }
+                    None => PartitionLog::in_memory(retention),
+                };
+                let changed = Arc::downgrade(&self.changed);
+                if self.faults.holds_high_watermark(&topic.name, key.partition) {
+                    log.hold_high_watermark(true);
+                }
+                Ok(Arc::new(Replica::new(key, leader, &topic.spec, log, changed)))
+            })
+            .collect()
+    }
+
+    /// Serves partitions of `topic` that are new.
+    pub(crate) fn add_replicas(&self, topic: &str, replicas: Vec<Arc<Replica>>) {
+        self.replicas.write().entry(topic.to_owned()).or_default().extend(replicas);
     }
 
     /// All partitions.
@@ -183,7 +234,13 @@ impl Cluster {
 }
 
 impl Replica {
-    fn new(key: ReplicaKey, leader: SpuId, spec: &TopicSpec, changed: Weak<ChangedReplicas>) -> Self {
+    fn new(
+        key: ReplicaKey,
+        leader: SpuId,
+        spec: &TopicSpec,
+        log: PartitionLog,
+        changed: Weak<ChangedReplicas>,
+    ) -> Self {
         let segment = spec.get_storage().and_then(|storage| storage.segment_size);
         let max_batch_bytes =
             segment.unwrap_or(SPU_LOG_SEGMENT_MAX_BYTES).min(STORAGE_MAX_REQUEST_SIZE) as usize;
@@ -196,7 +253,7 @@ impl Replica {
         Replica {
             key,
             leader,
-            log: PartitionLog::new(),
+            log,
             compression,
             max_batch_bytes,
             read_only,

@@ -1,6 +1,8 @@
 //! What can be chosen when a server starts.
 
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use semver::Version;
 
@@ -31,6 +33,23 @@ pub struct Config {
     pub max_frame_bytes: usize,
     /// Clients have to use TLS, on every listener.
     pub tls: Option<Tls>,
+    /// Where topics, records and offsets are kept; in memory without it.
+    pub data_dir: Option<PathBuf>,
+    /// When what was written to [`Config::data_dir`] is made to survive a loss of power.
+    pub fsync: Fsync,
+    /// How often records are removed that their topic does not keep any longer.
+    pub retention_interval: Duration,
+}
+
+/// When what was written is made to survive a loss of power. The end of the process alone never loses anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// When the system sees fit.
+    Never,
+    /// So often.
+    Interval(Duration),
+    /// Before anything is acknowledged.
+    Always,
 }
 
 impl Config {
@@ -69,6 +88,9 @@ impl Default for Config {
             platform_version: Version::new(0, 18, 2),
             max_frame_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
             tls: None,
+            data_dir: None,
+            fsync: Fsync::Interval(Duration::from_secs(1)),
+            retention_interval: Duration::from_secs(10),
         }
     }
 }

@@ -179,8 +179,8 @@ async fn run(attack: &Attack) {
     // An address that no machine has: the SPUs of a group, whose number an attack can choose, cannot listen on it.
     let nowhere = Ipv4Addr::new(192, 0, 2, 1);
     let unit = spu("custom-spu-5001".to_owned(), FIRST_SPU, SpuType::Custom, nowhere.to_string(), 1);
-    let cluster = Arc::new(Cluster::new(Config::default(), [unit]));
-    cluster.put_topic("topic".to_owned(), TopicSpec::new_computed(2, 1, None));
+    let cluster = Arc::new(Cluster::open(Config::default(), [unit]).expect("a cluster"));
+    cluster.put_topic("topic".to_owned(), TopicSpec::new_computed(2, 1, None)).expect("a topic");
     let shared = Arc::new(Shared::new(cluster, nowhere.into(), nowhere.to_string()));
     let mut bystander = connect(&shared, attack.plane);
 

@@ -1,4 +1,4 @@
-//! A development server that speaks the protocol of a Fluvio cluster (platform 0.18), in memory.
+//! A development server that speaks the protocol of a Fluvio cluster (platform 0.18), in memory or in a directory.
 //!
 //! For first steps, tests and continuous integration: no Fluvio server can be installed from a package registry. It is a
 //! library, so that Rust tests start one in their own process, and the binary `fluvio-devserver`. What it serves and where
@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod connection;
 mod control;
+mod durability;
 pub mod faults;
 mod frames;
 #[cfg(test)]
@@ -26,10 +27,11 @@ mod plane;
 mod sc;
 mod server;
 mod spu;
+mod store;
 mod tls;
 mod units;
 
-pub use config::Config;
+pub use config::{Config, Fsync};
 pub use control::Control;
 pub use faults::{Fault, FaultId};
 pub use leaders::LeaderError;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use fluvio_devserver::{Config, Control, Server, Tls, certificates};
+use fluvio_devserver::{Config, Control, Fsync, Server, Tls, certificates};
 use tokio::signal::unix::{SignalKind, signal};
 
-use options::{CertsOptions, Command, CommandLine, ServeOptions};
+use options::{CertsOptions, Command, CommandLine, FsyncMode, ServeOptions};
 
 /// How often the parent is looked for.
 const PARENT_INTERVAL: Duration = Duration::from_millis(100);
@@ -72,7 +72,7 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
         options.platform_version
     );
     let server = Server::start(Config {
-        listen: options.listen.clone(),
+        listen: options.listen,
         advertise: options.advertise,
         spu_port: options.spu_port,
         spus: options.spus,
@@ -81,9 +81,15 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
         platform_version: options.platform_version,
         max_frame_bytes: options.max_frame_bytes,
         tls,
+        data_dir: options.data_dir,
+        fsync: match options.fsync {
+            FsyncMode::Never => Fsync::Never,
+            FsyncMode::Interval => Fsync::Interval(Duration::from_millis(options.fsync_interval)),
+            FsyncMode::Always => Fsync::Always,
+        },
+        retention_interval: Duration::from_millis(options.retention_interval),
     })
-    .await
-    .with_context(|| format!("listening on {}", options.listen))?;
+    .await?;
     for fault in options.fault {
         server.inject(fault).context("--fault")?;
     }

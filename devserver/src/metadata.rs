@@ -15,7 +15,9 @@ use fluvio_sc_schema::objects::{Metadata, MetadataUpdate, ObjectApiWatchResponse
 use fluvio_sc_schema::{AdminSpec, TryEncodableFrom};
 use wire::frame::LENGTH_PREFIX;
 
+use crate::log::StorageError;
 use crate::outbox::Outbox;
+use crate::store::{Change, Journal};
 
 /// A watcher that leaves this much unread loses its connection: updates would pile up for ever.
 const MAX_UNREAD_BYTES: usize = 64 * 1024 * 1024;
@@ -31,6 +33,8 @@ where
     /// A fault hides everything.
     hidden: bool,
     epoch: i64,
+    /// Where objects are kept beyond the life of this process.
+    journal: Option<Arc<Journal>>,
 }
 
 /// Where the changes of one kind go.
@@ -46,8 +50,10 @@ where
     S: AdminSpec + Clone,
     S::Status: Encoder + Decoder + Clone,
 {
-    pub(crate) fn new() -> Self {
-        Store { objects: BTreeMap::new(), watchers: Vec::new(), hidden: false, epoch: 0 }
+    /// Holds `objects`, and keeps what is put durably in `journal`, if there is one.
+    pub(crate) fn new(objects: Vec<Metadata<S>>, journal: Option<Arc<Journal>>) -> Self {
+        let objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
+        Store { objects, watchers: Vec::new(), hidden: false, epoch: 0, journal }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Metadata<S>> {
@@ -58,7 +64,31 @@ where
         self.objects.values()
     }
 
-    /// Adds or replaces objects and tells the watchers.
+    /// Adds or replaces objects for good, and tells the watchers. Nothing has changed after an error.
+    pub(crate) fn put_durably(&mut self, objects: Vec<Metadata<S>>) -> Result<(), StorageError> {
+        self.record(&objects)?;
+        self.put(objects);
+        Ok(())
+    }
+
+    /// The first half of [`Store::put_durably`]: the objects will be there after a restart, [`Store::put`] shows them.
+    pub(crate) fn record(&self, objects: &[Metadata<S>]) -> Result<(), StorageError> {
+        match &self.journal {
+            Some(journal) => journal.record(objects.iter().map(Change::put).collect()),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes an object for good, and tells the watchers. Nothing has changed after an error.
+    pub(crate) fn remove_durably(&mut self, name: &str) -> Result<(), StorageError> {
+        if let Some(journal) = &self.journal {
+            journal.record(vec![Change::remove::<S>(name)])?;
+        }
+        self.remove([name]);
+        Ok(())
+    }
+
+    /// Adds or replaces objects as long as this process lives, and tells the watchers.
     pub(crate) fn put(&mut self, objects: Vec<Metadata<S>>) {
         for object in &objects {
             self.objects.insert(object.name.clone(), object.clone());

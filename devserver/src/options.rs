@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fluvio_devserver::Config;
 use fluvio_devserver::Fault;
 use tracing_subscriber::EnvFilter;
@@ -39,6 +39,7 @@ Signals:
 Examples:
   fluvio-devserver                                  where clients look for a cluster by default
   fluvio-devserver --listen 127.0.0.1:0 --log info  on a free port, telling what happens
+  fluvio-devserver --data-dir data --fsync always   keep everything, even if the power fails
   fluvio-devserver certs tls                        make test certificates, then:
   fluvio-devserver --tls-cert tls/server.crt --tls-key tls/server.key --client-ca tls/ca.crt";
 
@@ -84,6 +85,39 @@ pub struct ServeOptions {
     /// Accept only clients with a certificate of one of these authorities (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub client_ca: Option<PathBuf>,
+
+    /// Keep topics, records and offsets in this directory, and serve what is in it; without it all is in memory
+    #[arg(long, value_name = "DIR", help_heading = "Storage")]
+    pub data_dir: Option<PathBuf>,
+    /// When data is made to survive a loss of power: never by force, every --fsync-interval, or always before it is
+    /// acknowledged. A killed process alone never loses anything
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = FsyncMode::Interval,
+        value_name = "WHEN",
+        requires = "data_dir",
+        help_heading = "Storage"
+    )]
+    pub fsync: FsyncMode,
+    /// How often, for --fsync interval
+    #[arg(
+        long,
+        default_value_t = 1000,
+        value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Storage"
+    )]
+    pub fsync_interval: u64,
+    /// How often records are removed that their topic does not keep any longer
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Storage"
+    )]
+    pub retention_interval: u64,
 
     /// Number of streaming processing units (SPUs), over which topics are spread
     #[arg(
@@ -135,6 +169,18 @@ pub struct ServeOptions {
         help_heading = "Process"
     )]
     pub log: EnvFilter,
+}
+
+/// When what was written is made to survive a loss of power.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FsyncMode {
+    // Plain comments: help texts of values would take the whole help apart.
+    // When the system sees fit.
+    Never,
+    // Every --fsync-interval milliseconds.
+    Interval,
+    // Before anything is acknowledged.
+    Always,
 }
 
 /// What certificates to make.

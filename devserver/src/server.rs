@@ -18,12 +18,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses::announced_host;
 use crate::cluster::{Cluster, FIRST_SPU, spu};
-use crate::config::Config;
+use crate::config::{Config, Fsync};
 use crate::connection::serve;
 use crate::faults::{ClearError, ConnectionFaults, Fault, FaultError, FaultId, InjectedFault};
 use crate::leaders::LeaderError;
 use crate::plane::Plane;
-use crate::sc::Controller;
+use crate::sc::{Controller, groups};
 use crate::spu::Unit;
 use crate::tls::Tls;
 
@@ -62,10 +62,12 @@ pub(crate) struct Listening {
 }
 
 impl Server {
-    /// Binds the listeners and serves from then on, on the caller's tokio runtime.
+    /// Binds the listeners, opens the data directory and serves from then on, on the caller's tokio runtime.
     pub async fn start(config: Config) -> io::Result<Server> {
         config.check()?;
-        let controller = TcpListener::bind(&config.listen).await?;
+        let controller = TcpListener::bind(&config.listen).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
+        })?;
         let endpoint = controller.local_addr()?;
         let mut units = Vec::new();
         for index in 0..config.spus {
@@ -78,21 +80,28 @@ impl Server {
             units.push((FIRST_SPU + SpuId::from(index), listener.local_addr()?, listener));
         }
         let host = announced_host(endpoint.ip(), config.advertise.as_deref());
-        let addresses = units.iter().map(|(id, address, _)| {
+        let spus = units.iter().map(|(id, address, _)| {
             let name = format!("custom-spu-{id}");
             spu(name, *id, SpuType::Custom, host.clone(), address.port())
         });
-        let cluster = Arc::new(Cluster::new(config, addresses));
+        let spus: Vec<_> = spus.collect();
+        let (retention_interval, fsync) = (config.retention_interval, config.fsync);
+        let cluster = tokio::task::spawn_blocking(|| Cluster::open(config, spus)).await?;
+        let cluster = Arc::new(cluster.map_err(|error| io::Error::other(format!("{error:#}")))?);
         let shared = Arc::new(Shared::new(cluster, endpoint.ip(), host));
         for (id, address, listener) in units {
             tracing::info!("SPU {id} listens on {address}");
             shared.listen(Plane::Unit(id), address, listener);
         }
+        groups::restart(&shared).await.map_err(io::Error::other)?;
         let security = shared.cluster.config.tls.as_ref().map_or("without TLS", Tls::description);
         tracing::info!("clients connect to {endpoint}, {security}");
         shared.listen(Plane::Controller, endpoint, controller);
-        let publishing = publish_status(shared.cluster.clone());
-        shared.tasks.spawn(shared.stopped.clone().run_until_cancelled_owned(publishing));
+        shared.spawn(publish_status(shared.cluster.clone()));
+        shared.spawn(clean(shared.cluster.clone(), retention_interval));
+        if let Fsync::Interval(interval) = fsync {
+            shared.spawn(sync(shared.cluster.clone(), interval));
+        }
         Ok(Server { endpoint, shared })
     }
 
@@ -155,11 +164,25 @@ impl Server {
         self.shared.cluster.faults.list()
     }
 
-    /// Stops listening, closes all connections and waits until nothing is left.
+    /// Removes all records that a topic has now, as its retention would one day: who asks for them gets OffsetEvicted.
+    pub async fn evict(&self, topic: &str) -> io::Result<()> {
+        let mut replicas = self.shared.cluster.replicas();
+        replicas.retain(|replica| replica.key.topic == topic);
+        let evict = move || {
+            replicas.iter().try_for_each(|replica| {
+                replica.note_change();
+                replica.log.evict()
+            })
+        };
+        tokio::task::spawn_blocking(evict).await?
+    }
+
+    /// Stops listening, closes all connections, brings everything to the disk and waits until nothing is left.
     pub async fn shutdown(self) {
         self.shared.stopped.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.cluster.close().await;
     }
 }
 
@@ -180,6 +203,11 @@ impl Shared {
             ip,
             host,
         }
+    }
+
+    /// Runs until the server stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.stopped.clone().run_until_cancelled_owned(task));
     }
 
     pub(crate) fn listen(self: &Arc<Self>, plane: Plane, address: SocketAddr, listener: TcpListener) {
@@ -249,10 +277,37 @@ fn warn_of(error: &io::Error) {
 }
 
 async fn publish_status(cluster: Arc<Cluster>) {
-    let mut ticks = tokio::time::interval(STATUS_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = ticks(STATUS_INTERVAL);
     loop {
         ticks.tick().await;
         cluster.publish_log_ends();
     }
+}
+
+async fn clean(cluster: Arc<Cluster>, interval: Duration) {
+    let mut ticks = ticks(interval);
+    loop {
+        ticks.tick().await;
+        let cleaned = cluster.tasks.spawn_blocking({
+            let cluster = cluster.clone();
+            move || cluster.clean()
+        });
+        if let Err(error) = cleaned.await {
+            tracing::error!("removing old records ended early: {error}");
+        }
+    }
+}
+
+async fn sync(cluster: Arc<Cluster>, interval: Duration) {
+    let mut ticks = ticks(interval);
+    loop {
+        ticks.tick().await;
+        cluster.sync().await;
+    }
+}
+
+fn ticks(interval: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }

@@ -103,7 +103,8 @@ fn help_groups_the_options_and_names_the_other_command() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for heading in ["Listening:", "TLS:", "Cluster:", "Process:", "Other commands:", "Signals:", "Examples:"]
+    for heading in
+        ["Listening:", "TLS:", "Storage:", "Cluster:", "Process:", "Other commands:", "Signals:", "Examples:"]
     {
         assert!(help.lines().any(|line| line == heading), "{heading}\n{help}");
     }

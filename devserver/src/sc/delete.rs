@@ -14,7 +14,7 @@ use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::{AdminSpec, DeletableAdminSpec, Status, TryEncodableFrom};
 
-use super::{groups, refused, topics, unknown_kind};
+use super::{groups, kept_or_not, refused, topics, unknown_kind};
 use crate::cluster::{Cluster, Objects};
 use crate::metadata::Store;
 use crate::server::Shared;
@@ -41,8 +41,7 @@ pub(super) async fn delete(
         if objects.smart_modules.get(&stored).is_none() {
             return Ok(refused(&name, ErrorCode::SmartModuleNotFound { name: name.clone() }, "not found"));
         }
-        objects.smart_modules.remove([stored.as_str()]);
-        Status::new_ok(name)
+        kept_or_not(objects.smart_modules.remove_durably(&stored), name)
     } else if let Some(request) = downcast::<MirrorSpec>(request)? {
         let missing = |name: &str| (ErrorCode::MirrorNotFound, format!("remote cluster {name:?} not found"));
         remove(&mut objects.mirrors, request.key(), missing)
@@ -68,8 +67,7 @@ where
         let (code, message) = missing(&name);
         return refused(&name, code, message);
     }
-    store.remove([name.as_str()]);
-    Status::new_ok(name)
+    kept_or_not(store.remove_durably(&name), name)
 }
 
 /// As on the real server, an SPU that is online can be unregistered; it goes on serving those who know its address.
@@ -85,6 +83,5 @@ fn unregister_spu(objects: &mut Objects, key: CustomSpuKey) -> Status {
     if !spu.spec.is_custom() {
         return refused(&name, ErrorCode::SpuError, "expected 'Custom' spu, found 'Managed' spu");
     }
-    objects.spus.remove([name.as_str()]);
-    Status::new_ok(name)
+    kept_or_not(objects.spus.remove_durably(&name), name)
 }

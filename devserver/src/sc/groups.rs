@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use fluvio_controlplane_metadata::spg::{SpuGroupSpec, SpuGroupStatus};
-use fluvio_controlplane_metadata::spu::SpuSpec;
+use fluvio_controlplane_metadata::spu::{SpuSpec, SpuStatus, SpuType};
 use fluvio_protocol::link::ErrorCode;
 use fluvio_sc_schema::Status;
 use fluvio_sc_schema::objects::{CreateRequest, Metadata};
 use fluvio_types::SpuId;
 
-use super::refused;
-use crate::cluster::Cluster;
+use super::{kept_or_not, not_stored, refused};
+use crate::cluster::{Cluster, Objects, spu};
+use crate::leaders::LeaderError;
 use crate::server::Shared;
 use crate::units::MAX_SPUS;
 
@@ -38,15 +39,18 @@ pub(super) async fn create(
             others().find(|spu| members.iter().any(|(id, name)| spu.spec.id == *id || spu.name == *name));
         if let Some(id) = taken.map(|spu| spu.spec.id) {
             let status = SpuGroupStatus::invalid(format!("conflict with: {id}"));
-            objects.spu_groups.put(vec![Metadata { name: name.clone(), spec, status }]);
-            return Status::new_ok(name);
+            let group = Metadata { name: name.clone(), spec, status };
+            return kept_or_not(objects.spu_groups.put_durably(vec![group]), name);
         }
         if members.len() < spec.replicas.into() || others().count() + members.len() > MAX_SPUS {
             let message = format!("the development server has SPU ids from 0 on and at most {MAX_SPUS} SPUs");
             return refused(&name, ErrorCode::SpuError, message);
         }
         let status = SpuGroupStatus::reserved();
-        objects.spu_groups.put(vec![Metadata { name: name.clone(), spec, status }]);
+        let group = Metadata { name: name.clone(), spec, status };
+        if objects.spu_groups.put_durably(vec![group]).is_err() {
+            return not_stored(&name);
+        }
         let started: Vec<_> = members.iter().filter(|member| !former.contains(member)).cloned().collect();
         let surplus: Vec<_> = former.into_iter().filter(|member| !members.contains(member)).collect();
         (started, surplus)
@@ -72,8 +76,29 @@ pub(super) async fn delete(cluster: &Cluster, units: &Arc<Shared>, name: String)
             units.remove(id).await;
         }
     }
-    cluster.objects.lock().spu_groups.remove([name.as_str()]);
-    Status::new_ok(name)
+    kept_or_not(cluster.objects.lock().spu_groups.remove_durably(&name), name)
+}
+
+/// The SPUs of the groups that are known from the last time; offline until [`restart`].
+pub(crate) fn members_to_start(objects: &Objects) -> Vec<Metadata<SpuSpec>> {
+    let valid = objects.spu_groups.iter().filter(|group| group.status.is_already_valid());
+    let members = valid.flat_map(|group| members(&group.name, &group.spec));
+    let offline = |(id, name)| {
+        let object = spu(name, id, SpuType::Managed, String::new(), 0);
+        Metadata { status: SpuStatus::default(), ..object }
+    };
+    members.map(offline).collect()
+}
+
+/// Starts the SPUs of the groups that are known from the last time.
+pub(crate) async fn restart(units: &Arc<Shared>) -> Result<(), LeaderError> {
+    let groups: Vec<_> = units.cluster.objects.lock().spu_groups.iter().cloned().collect();
+    for group in groups.into_iter().filter(|group| group.status.is_already_valid()) {
+        for (id, name) in members(&group.name, &group.spec) {
+            units.start_managed(id, name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Ids and names of the SPUs of a group, as far as there are such ids.

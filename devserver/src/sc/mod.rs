@@ -1,7 +1,7 @@
 //! The streaming controller: the endpoint that clients connect to, with the metadata of the cluster.
 
 mod delete;
-mod groups;
+pub(crate) mod groups;
 mod list;
 mod objects;
 mod topics;
@@ -27,6 +27,7 @@ use fluvio_sc_schema::{AdminPublicDecodedRequest, Status};
 use crate::cluster::Cluster;
 use crate::connection::Service;
 use crate::frames;
+use crate::log::StorageError;
 use crate::outbox::Outbox;
 use crate::plane::Plane;
 use crate::server::Shared;
@@ -48,6 +49,14 @@ impl Controller {
         self.outbox.send([frame]);
         Ok(())
     }
+
+    /// The answer to a change, once the change is as safe as it is promised to be.
+    async fn kept(&self, status: Status) -> Status {
+        match self.cluster.acknowledgeable().await {
+            Ok(()) => status,
+            Err(StorageError) => not_stored(&status.name),
+        }
+    }
 }
 
 impl Service for Controller {
@@ -64,11 +73,13 @@ impl Service for Controller {
                 let RequestMessage { header, request } = *request;
                 check_version::<ObjectApiCreateRequest>(&header)?;
                 let status = objects::create(&self.cluster, &self.units, &request).await?;
+                let status = self.kept(status).await;
                 self.reply(&header, &status)
             }
             AdminPublicDecodedRequest::DeleteRequest(RequestMessage { header, request }) => {
                 check_version::<ObjectApiDeleteRequest>(&header)?;
                 let status = delete::delete(&self.cluster, &self.units, &request).await?;
+                let status = self.kept(status).await;
                 self.reply(&header, &status)
             }
             AdminPublicDecodedRequest::ListRequest(RequestMessage { header, request }) => {
@@ -82,7 +93,7 @@ impl Service for Controller {
             }
             AdminPublicDecodedRequest::UpdateRequest(RequestMessage { header, request }) => {
                 check_version::<ObjectApiUpdateRequest>(&header)?;
-                let status = topics::update(&self.cluster, &request)?;
+                let status = self.kept(topics::update(&self.cluster, &request)?).await;
                 self.reply(&header, &status)
             }
             AdminPublicDecodedRequest::MirroringRequest(_) => {
@@ -130,6 +141,20 @@ fn check_version<R: Request>(header: &RequestHeader) -> anyhow::Result<()> {
         R::API_KEY
     );
     Ok(())
+}
+
+/// The answer to a change that could not be written to the data directory.
+fn not_stored(name: &str) -> Status {
+    let message = "the change could not be written to the data directory: the server's log says why";
+    refused(name, ErrorCode::StorageError, message)
+}
+
+/// The answer to a change of the object `name`.
+fn kept_or_not(kept: Result<(), StorageError>, name: String) -> Status {
+    match kept {
+        Ok(()) => Status::new_ok(name),
+        Err(StorageError) => not_stored(&name),
+    }
 }
 
 /// The answer "no" to an admin request.

@@ -12,7 +12,7 @@ use fluvio_sc_schema::smartmodule::SmartModuleSpec;
 use fluvio_sc_schema::tableformat::TableFormatSpec;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 
-use super::{groups, refused, topics, unknown_kind};
+use super::{groups, kept_or_not, not_stored, refused, topics, unknown_kind};
 use crate::cluster::Cluster;
 use crate::server::Shared;
 
@@ -53,8 +53,8 @@ fn create_table_format(cluster: &Cluster, request: CreateRequest<TableFormatSpec
         let message = format!("tableformat '{name}' already defined");
         return refused(&name, ErrorCode::TableFormatAlreadyExists, message);
     }
-    formats.put(vec![Metadata { name: name.clone(), spec, status: Default::default() }]);
-    Status::new_ok(name)
+    let object = Metadata { name: name.clone(), spec, status: Default::default() };
+    kept_or_not(formats.put_durably(vec![object]), name)
 }
 
 /// Uploads replace what is there; a package gives the name.
@@ -69,8 +69,7 @@ fn create_smart_module(cluster: &Cluster, request: CreateRequest<SmartModuleSpec
         None => common.name,
     };
     let object = Metadata { name: name.clone(), spec, status: Default::default() };
-    cluster.objects.lock().smart_modules.put(vec![object]);
-    Status::new_ok(name)
+    kept_or_not(cluster.objects.lock().smart_modules.put_durably(vec![object]), name)
 }
 
 /// A remote is registered once; a home is replaced.
@@ -83,8 +82,8 @@ fn create_mirror(cluster: &Cluster, request: CreateRequest<MirrorSpec>) -> Statu
         let message = format!("remote cluster {name:?} already exists");
         return refused(&name, ErrorCode::MirrorAlreadyExists, message);
     }
-    mirrors.put(vec![Metadata { name: name.clone(), spec, status: Default::default() }]);
-    Status::new_ok(name)
+    let object = Metadata { name: name.clone(), spec, status: Default::default() };
+    kept_or_not(mirrors.put_durably(vec![object]), name)
 }
 
 /// A registered SPU comes online when a process with its id reports, which is at once if this server has such an SPU, as
@@ -102,7 +101,9 @@ fn register_spu(cluster: &Cluster, units: &Shared, request: CreateRequest<Custom
             return Status::default();
         }
         let object = Metadata { name: name.clone(), spec: spec.into(), status: SpuStatus::default() };
-        spus.put(vec![object]);
+        if spus.put_durably(vec![object]).is_err() {
+            return not_stored(&name);
+        }
     }
     if units.is_running(id)
         && let Err(error) = cluster.set_spu_online(id, true)

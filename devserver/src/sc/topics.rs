@@ -1,6 +1,7 @@
 //! Topics: validation in the real server's order, creation, more partitions, deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fluvio_controlplane_metadata::partition::{HomePartitionConfig, PartitionSpec, PartitionStatus};
 use fluvio_controlplane_metadata::smartmodule::SmartModulePackageKey;
@@ -16,9 +17,10 @@ use fluvio_sc_schema::shared::validate_resource_name;
 use fluvio_sc_schema::{Status, TryEncodableFrom};
 use fluvio_types::{PartitionId, SpuId};
 
-use super::{refused, unknown_kind};
+use super::{kept_or_not, not_stored, refused, unknown_kind};
 use crate::assignment::assign;
-use crate::cluster::{Cluster, FIRST_SPU, Objects};
+use crate::cluster::{Cluster, Objects, Replica};
+use crate::log::StorageError;
 
 /// More partitions than any test needs; a request for billions would only exhaust the memory.
 const MAX_PARTITIONS: PartitionId = 10_000;
@@ -33,7 +35,9 @@ pub(super) fn create(cluster: &Cluster, request: CreateRequest<TopicSpec>) -> St
         Ok(()) => {
             let (partitions, is_mirror) =
                 (spec.partitions() as usize, matches!(spec.replicas(), ReplicaSpec::Mirror(_)));
-            let online = cluster.put_topic_locked(&mut objects, name.clone(), spec);
+            let Ok(online) = cluster.put_topic_locked(&mut objects, name.clone(), spec) else {
+                return not_stored(&name);
+            };
             if online < partitions && !is_mirror {
                 // The real server says so after it has waited for 90 s.
                 let message = format!("only {online} out of {partitions} provisioned");
@@ -77,6 +81,9 @@ pub(super) fn delete(cluster: &Cluster, name: String, force: bool) -> Status {
         .keys()
         .map(|partition| ReplicaKey::new(name.as_str(), *partition).to_string())
         .collect();
+    if cluster.forget_topic(&name).is_err() {
+        return not_stored(&name);
+    }
     objects.topics.remove([name.as_str()]);
     objects.partitions.remove(partitions.iter().map(String::as_str));
     cluster.remove_replicas(&name);
@@ -166,8 +173,7 @@ fn add_partitions(cluster: &Cluster, name: String, count: PartitionId) -> Status
     }
     parameters.partitions = partitions as PartitionId;
     spec.set_replicas(ReplicaSpec::Computed(parameters));
-    cluster.put_topic_locked(&mut objects, name.clone(), spec);
-    Status::new_ok(name)
+    kept_or_not(cluster.put_topic_locked(&mut objects, name.clone(), spec).map(|_| ()), name)
 }
 
 fn system_topic(name: String) -> Status {
@@ -213,62 +219,84 @@ fn add_mirror(cluster: &Cluster, name: String, remote_cluster: String) -> Status
         source,
     });
     spec.set_replicas(ReplicaSpec::Mirror(MirrorConfig::Home(home)));
-    cluster.put_topic_locked(&mut objects, name.clone(), spec);
-    Status::new_ok(name)
+    kept_or_not(cluster.put_topic_locked(&mut objects, name.clone(), spec).map(|_| ()), name)
 }
 
 impl Cluster {
     /// Creates a topic that needs no validation.
-    pub(crate) fn put_topic(&self, name: String, spec: TopicSpec) {
-        self.put_topic_locked(&mut self.objects.lock(), name, spec);
+    pub(crate) fn put_topic(&self, name: String, spec: TopicSpec) -> Result<(), StorageError> {
+        self.put_topic_locked(&mut self.objects.lock(), name, spec).map(|_| ())
     }
 
     /// Gives their partitions to the topics that could not get them for want of SPUs.
     pub(crate) fn provision_waiting_topics(&self, objects: &mut Objects) {
         let waiting = objects.topics.iter().filter(|topic| topic.status.resolution.no_resource());
         for topic in waiting.cloned().collect::<Vec<_>>() {
-            self.put_topic_locked(objects, topic.name, topic.spec);
+            // One that cannot be stored goes on waiting; the server's log says why.
+            let _ = self.put_topic_locked(objects, topic.name, topic.spec);
         }
     }
 
     /// Stores a topic and makes the partitions that it lacks: logs, then partitions, then the topic, so that whoever sees
-    /// one sees what belongs to it. Returns how many of its partitions are online.
-    fn put_topic_locked(&self, objects: &mut Objects, name: String, spec: TopicSpec) -> usize {
+    /// one sees what belongs to it. Returns how many of its partitions are online. Nothing has changed after an error.
+    fn put_topic_locked(
+        &self,
+        objects: &mut Objects,
+        name: String,
+        spec: TopicSpec,
+    ) -> Result<usize, StorageError> {
         let known = objects.topics.get(&name).map(|topic| topic.status.clone()).unwrap_or_default();
         let Some(replica_map) = assign(objects, &spec, &known.replica_map) else {
             let resolution = TopicResolution::InsufficientResources;
             let status = TopicStatus { resolution, reason: String::new(), ..known };
-            objects.topics.put(vec![Metadata { name, spec, status }]);
-            return 0;
+            objects.topics.put_durably(vec![Metadata { name, spec, status }])?;
+            return Ok(0);
         };
         let mirror_map: BTreeMap<_, _> = match spec.get_partition_mirror_map() {
             Some(maps) => maps.maps().iter().filter_map(|map| Some((map.id, map.mirror.clone()?))).collect(),
             None => BTreeMap::new(),
         };
-        let leaders = replica_map.values().map(|replicas| replicas.first().copied().unwrap_or(FIRST_SPU));
-        self.add_replicas(&name, &spec, leaders);
+        let resolution = TopicResolution::Provisioned;
+        let status = TopicStatus { resolution, replica_map, mirror_map, ..TopicStatus::default() };
+        let topic = Metadata { name, spec, status };
+        let replicas = self.new_replicas(&topic).map_err(|error| {
+            tracing::error!(topic = topic.name, "cannot open the logs of the topic: {error:#}");
+            StorageError
+        })?;
+        objects.topics.record(std::slice::from_ref(&topic))?;
+        Ok(self.serve_topic(objects, topic, replicas))
+    }
+
+    /// Serves a topic with those of its replicas that are new, and tells the watchers. Returns how many of its partitions
+    /// are online.
+    pub(crate) fn serve_topic(
+        &self,
+        objects: &mut Objects,
+        topic: Metadata<TopicSpec>,
+        replicas: Vec<Arc<Replica>>,
+    ) -> usize {
+        let Metadata { name, spec, status } = &topic;
+        self.add_replicas(name, replicas);
         let online = online_spus(objects);
         let mut partitions = Vec::new();
         let mut online_partitions = 0;
-        for (partition, replicas) in &replica_map {
+        for (partition, replicas) in &status.replica_map {
             let key = ReplicaKey::new(name.as_str(), *partition);
             if let Some(known) = objects.partitions.get(&key.to_string()) {
                 online_partitions += usize::from(known.status.is_online());
                 continue;
             }
-            let replica = self.replica(&name, *partition);
+            let replica = self.replica(name, *partition);
             let replica = replica.filter(|_| replicas.first().is_some_and(|leader| online.contains(leader)));
             online_partitions += usize::from(replica.is_some());
             partitions.push(Metadata {
                 name: key.to_string(),
-                spec: PartitionSpec::from_replicas(replicas.clone(), &spec, mirror_map.get(partition)),
+                spec: PartitionSpec::from_replicas(replicas.clone(), spec, status.mirror_map.get(partition)),
                 status: replica.map_or_else(PartitionStatus::default, |replica| replica.status(replicas)),
             });
         }
         objects.partitions.put(partitions);
-        let resolution = TopicResolution::Provisioned;
-        let status = TopicStatus { resolution, replica_map, mirror_map, ..TopicStatus::default() };
-        objects.topics.put(vec![Metadata { name, spec, status }]);
+        objects.topics.put(vec![topic]);
         online_partitions
     }
 }

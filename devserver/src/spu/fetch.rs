@@ -10,7 +10,11 @@ use super::records::Records;
 use super::stream::error_of;
 use crate::cluster::Cluster;
 
-pub(super) fn fetch(cluster: &Cluster, spu: SpuId, request: FileFetchRequest) -> FetchResponse<Records> {
+pub(super) async fn fetch(
+    cluster: &Cluster,
+    spu: SpuId,
+    request: FileFetchRequest,
+) -> FetchResponse<Records> {
     let (isolation, cut) = (request.isolation_level, cluster.config.cut_batches);
     // Per partition, and a negative limit is a huge one, both as on the real server.
     let max_bytes = request.max_bytes as u32 as usize;
@@ -24,7 +28,8 @@ pub(super) fn fetch(cluster: &Cluster, spu: SpuId, request: FileFetchRequest) ->
             };
             match cluster.replica_led_by(spu, &answered.name, wanted.partition_index) {
                 None => partition.error_code = ErrorCode::NotLeaderForPartition,
-                Some(replica) => match replica.log.read(wanted.fetch_offset, isolation, max_bytes, cut) {
+                Some(replica) => match replica.log.read(wanted.fetch_offset, isolation, max_bytes, cut).await
+                {
                     Ok(slice) => {
                         partition.high_watermark = slice.high_watermark;
                         partition.log_start_offset = slice.start;

@@ -79,7 +79,7 @@ impl Service for Unit {
                 self.streams.open(&header, request)
             }
             SpuServerRequest::FileFetchRequest(RequestMessage { header, request }) => {
-                let response = fetch::fetch(&self.cluster, self.spu, request);
+                let response = fetch::fetch(&self.cluster, self.spu, request).await;
                 self.reply(&header, &response)
             }
             SpuServerRequest::UpdateOffsetsRequest(RequestMessage { header, request }) => {
@@ -92,7 +92,10 @@ impl Service for Unit {
             }
             SpuServerRequest::UpdateConsumerOffsetRequest(RequestMessage { header, request }) => {
                 let session = self.streams.session(request.session_id);
-                let response = offsets::store(&self.cluster, self.spu, session, request.offset);
+                let mut response = offsets::store(&self.cluster, self.spu, session, request.offset);
+                if self.cluster.acknowledgeable().await.is_err() {
+                    response.error_code = ErrorCode::StorageError;
+                }
                 self.reply(&header, &response)
             }
             SpuServerRequest::FetchConsumerOffsetsRequest(RequestMessage { header, request }) => {
@@ -100,7 +103,10 @@ impl Service for Unit {
                 self.reply(&header, &response)
             }
             SpuServerRequest::DeleteConsumerOffsetRequest(RequestMessage { header, request }) => {
-                let response = offsets::forget(&self.cluster, self.spu, request);
+                let mut response = offsets::forget(&self.cluster, self.spu, request);
+                if self.cluster.acknowledgeable().await.is_err() {
+                    response.error_code = ErrorCode::StorageError;
+                }
                 self.reply(&header, &response)
             }
             other => anyhow::bail!("{other} is not served"),

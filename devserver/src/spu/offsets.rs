@@ -16,6 +16,7 @@ use fluvio_types::{PartitionId, SpuId};
 
 use super::stream::Session;
 use crate::cluster::{Cluster, StoredOffset};
+use crate::log::StorageError;
 
 /// First and last offsets of partitions.
 pub(super) fn fetch(cluster: &Cluster, spu: SpuId, request: FetchOffsetsRequest) -> FetchOffsetsResponse {
@@ -45,7 +46,7 @@ fn range(
     match cluster.replica_led_by(spu, topic, partition_index) {
         Some(replica) => {
             response.start_offset = replica.log.start();
-            response.last_stable_offset = replica.log.ends().high_watermark;
+            response.last_stable_offset = replica.log.ends().high_watermark.max(response.start_offset);
         }
         None => response.error_code = ErrorCode::PartitionNotLeader,
     }
@@ -71,11 +72,11 @@ pub(super) fn store(
         return failed(ErrorCode::Other("update offset in peer".to_owned()));
     }
     let modified = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    cluster
-        .consumer_offsets
-        .lock()
-        .insert((session.replica.clone(), consumer_id.clone()), StoredOffset { offset, modified });
-    UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None }
+    let key = (session.replica.clone(), consumer_id.clone());
+    match cluster.store_consumer_offset(key, Some(StoredOffset { offset, modified })) {
+        Ok(()) => UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None },
+        Err(StorageError) => failed(ErrorCode::StorageError),
+    }
 }
 
 /// The stored offsets, of existing partitions only.
@@ -117,8 +118,12 @@ pub(super) fn forget(
     if !keeps_consumer_offsets(cluster, spu) {
         return DeleteConsumerOffsetResponse { error_code: ErrorCode::PartitionNotLeader };
     }
-    cluster.consumer_offsets.lock().remove(&(request.replica_id, request.consumer_id));
-    DeleteConsumerOffsetResponse { error_code: ErrorCode::None }
+    let key = (request.replica_id, request.consumer_id);
+    let error_code = match cluster.store_consumer_offset(key, None) {
+        Ok(()) => ErrorCode::None,
+        Err(StorageError) => ErrorCode::StorageError,
+    };
+    DeleteConsumerOffsetResponse { error_code }
 }
 
 /// Whether `spu` is the one that consumer offsets are stored on: the leader of the system topic.

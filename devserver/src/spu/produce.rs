@@ -1,7 +1,6 @@
 //! Produce: every entry is checked and appended on its own, in order; the answer has one result per entry.
 
 use std::io::{Error, ErrorKind};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use wire::batch::{Batches, Rest, set_crc};
 use super::records::RecordsPlace;
 use super::stream::unsupported_smart_modules;
 use crate::cluster::{Cluster, Replica};
-use crate::log::NewBatch;
+use crate::log::{Appending, NewBatch, StorageError};
 
 /// Handles a request whose header has been read off.
 pub(super) async fn produce(
@@ -43,26 +42,44 @@ pub(super) async fn produce(
         topics.push((topic.name, entries));
     }
     let mut responses = Vec::with_capacity(topics.len());
-    let mut written = Vec::new();
-    for (topic_index, (name, entries)) in topics.into_iter().enumerate() {
-        let mut partitions = Vec::with_capacity(entries.len());
-        for (partition_index, batches) in entries {
+    let mut entries = Vec::new();
+    for (topic_index, (name, batches_of)) in topics.into_iter().enumerate() {
+        let mut partitions = Vec::with_capacity(batches_of.len());
+        for (partition_index, batches) in batches_of {
             let replica = cluster.replica_led_by(spu, &name, partition_index);
             let mut response =
                 PartitionProduceResponse { partition_index, ..PartitionProduceResponse::default() };
             let refused = cluster.faults.produce_error(spu, &name, partition_index);
             match refused.and_then(|()| append(replica.as_deref(), batches, &request.smartmodules)) {
-                Ok(offsets) => {
-                    response.base_offset = offsets.start;
-                    replica.iter().for_each(Replica::note_change);
-                    let (end, entry_index) = (offsets.end, partitions.len());
-                    written.extend(replica.map(|replica| Written { replica, end, topic_index, entry_index }));
+                Ok(None) => {}
+                Ok(Some(appended)) => {
+                    let entry_index = partitions.len();
+                    entries.extend(replica.map(|replica| Entry {
+                        replica,
+                        appended,
+                        topic_index,
+                        entry_index,
+                    }));
                 }
                 Err(error_code) => response.error_code = error_code,
             }
             partitions.push(response);
         }
         responses.push(TopicProduceResponse { name, partitions });
+    }
+    // All of them are on their way before the first one is waited for: one disk write may serve several.
+    let mut written = Vec::with_capacity(entries.len());
+    for Entry { replica, appended, topic_index, entry_index } in entries {
+        let response = &mut responses[topic_index].partitions[entry_index];
+        match appended.offset.done().await {
+            Ok(base_offset) => {
+                response.base_offset = base_offset;
+                replica.note_change();
+                let end = base_offset + appended.count;
+                written.push(Written { replica, end, topic_index, entry_index });
+            }
+            Err(StorageError) => response.error_code = ErrorCode::StorageError,
+        }
     }
     if request.isolation == Isolation::ReadCommitted {
         for entry in written {
@@ -72,6 +89,21 @@ pub(super) async fn produce(
         }
     }
     Ok(ProduceResponse { responses, ..ProduceResponse::default() })
+}
+
+/// An entry of the request on its way into the log.
+struct Entry {
+    replica: Arc<Replica>,
+    appended: Appended,
+    topic_index: usize,
+    entry_index: usize,
+}
+
+/// Batches that were handed to a log.
+struct Appended {
+    offset: Appending,
+    /// The offsets that they take up.
+    count: i64,
 }
 
 /// An entry of the request that is in the log.
@@ -118,12 +150,12 @@ fn append(
     replica: Option<&Replica>,
     mut batches: Vec<NewBatch>,
     smart_modules: &[SmartModuleInvocation],
-) -> Result<Range<i64>, ErrorCode> {
+) -> Result<Option<Appended>, ErrorCode> {
     let replica = replica.ok_or(ErrorCode::NotLeaderForPartition)?;
     replica.read_only.clone().map_or(Ok(()), Err)?;
     unsupported_smart_modules(smart_modules)?;
     if batches.is_empty() {
-        return Ok(0..0);
+        return Ok(None);
     }
     if !batches.iter().all(|(_, header)| accepts(&replica.compression, header.compression())) {
         return Err(ErrorCode::CompressionError);
@@ -136,8 +168,7 @@ fn append(
         set_crc(data);
     }
     let count: i64 = batches.iter().map(|(_, header)| header.offset_count()).sum();
-    let base_offset = replica.log.append(batches);
-    Ok(base_offset..base_offset + count)
+    Ok(Some(Appended { offset: replica.log.append(batches), count }))
 }
 
 fn accepts(topic: &CompressionAlgorithm, codec: u8) -> bool {

@@ -169,7 +169,7 @@ impl Stream {
                     break;
                 }
                 opened = true;
-                match self.advance()? {
+                match self.advance().await? {
                     None => return Ok(()),
                     Some(0) => exhausted = visible,
                     Some(_) => {}
@@ -205,9 +205,9 @@ impl Stream {
     }
 
     /// Sends what there is at the position and says how many bytes; `None`: an error has ended the stream.
-    fn advance(&mut self) -> anyhow::Result<Option<usize>> {
+    async fn advance(&mut self) -> anyhow::Result<Option<usize>> {
         let cut = self.cut || self.answers.are_cut();
-        match self.replica.log.read(self.position, self.isolation, self.max_bytes, cut) {
+        match self.replica.log.read(self.position, self.isolation, self.max_bytes, cut).await {
             Ok(slice) if slice.len == 0 => Ok(Some(0)),
             Ok(slice) => {
                 self.position = slice.next_offset;
@@ -227,6 +227,7 @@ pub(super) fn error_of(error: ReadError, offset: i64) -> ErrorCode {
         ReadError::BeyondEnd { end } => {
             ErrorCode::Other(format!("start offset: {offset} is greater than leo: {end}"))
         }
+        ReadError::Storage => ErrorCode::StorageError,
     }
 }
 

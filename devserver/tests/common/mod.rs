@@ -4,7 +4,9 @@
 #![allow(dead_code)]
 
 pub mod admin;
+pub mod consume;
 pub mod fixture;
+pub mod process;
 
 use std::time::Duration;
 
@@ -67,6 +69,11 @@ impl Raw {
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.expect("send");
+    }
+
+    /// Sends bytes to a server that may be gone.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.socket.write_all(bytes).await
     }
 
     /// The next frame, or what came instead of it within `wait`.

@@ -1,0 +1,193 @@
+//! The data directory: who owns it, the metadata, and where the logs of the topics are.
+//!
+//! ```text
+//! LOCK                         locked by the one server that uses the directory; holds its process id
+//! meta/snapshot.json           all objects and consumer offsets as of some time
+//! meta/journal.ndjson          what has changed since
+//! log/<topic>/<partition>/     segments: <first offset, 20 digits>.log
+//! log/.deleting-<topic>        of a topic whose deletion is under way: taken back unless the metadata says it is gone
+//! log/.deleted-<number>        to be removed
+//! ```
+
+mod change;
+mod journal;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, anyhow, bail};
+use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_protocol::record::ReplicaKey;
+use fluvio_protocol::{Decoder, Encoder};
+use fluvio_sc_schema::AdminSpec;
+use fluvio_sc_schema::core::Spec;
+use fluvio_sc_schema::objects::Metadata;
+use fluvio_spu_schema::server::consumer_offset::ConsumerOffset;
+use rustix::fs::FlockOperation;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::change::Change;
+pub(crate) use self::journal::Journal;
+use crate::config::Fsync;
+
+const DELETING: &str = ".deleting-";
+const DELETED: &str = ".deleted-";
+
+/// The directory of a server, which belongs to it as long as this lives.
+pub(crate) struct DataDir {
+    pub(crate) journal: Arc<Journal>,
+    logs: PathBuf,
+    deletions: AtomicU64,
+    tasks: TaskTracker,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens or makes the directory, and finishes what its last owner has left unfinished. Blocks. `tasks` are to be waited
+    /// for in the end.
+    pub(crate) fn open(root: &Path, fsync: Fsync, tasks: TaskTracker) -> anyhow::Result<Self> {
+        let (meta, logs) = (root.join("meta"), root.join("log"));
+        for dir in [root, &meta, &logs] {
+            fs::create_dir_all(dir)
+                .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        }
+        let lock = lock(root)?;
+        let journal = Arc::new(Journal::open(meta, fsync, tasks.clone())?);
+        let data_dir = DataDir { journal, logs, deletions: AtomicU64::new(0), tasks, _lock: lock };
+        data_dir.tidy().with_context(|| format!("in the directory {}", data_dir.logs.display()))?;
+        Ok(data_dir)
+    }
+
+    /// All stored objects of a kind.
+    pub(crate) fn objects<S>(&self) -> anyhow::Result<Vec<Metadata<S>>>
+    where
+        S: AdminSpec,
+        S::Status: Encoder + Decoder,
+    {
+        self.decode(S::LABEL)
+    }
+
+    /// All stored offsets of consumers.
+    pub(crate) fn consumer_offsets(&self) -> anyhow::Result<Vec<ConsumerOffset>> {
+        self.decode(change::CONSUMER_OFFSET)
+    }
+
+    fn decode<T: Decoder>(&self, kind: &str) -> anyhow::Result<Vec<T>> {
+        let all = self.journal.of_kind(kind).into_iter();
+        all.map(|(name, object)| {
+            object.decode().with_context(|| {
+                format!("the stored {kind} {name:?} cannot be read: was it written by a newer version?")
+            })
+        })
+        .collect()
+    }
+
+    /// Where the segments of a partition are.
+    pub(crate) fn partition(&self, key: &ReplicaKey) -> PathBuf {
+        self.logs.join(&key.topic).join(key.partition.to_string())
+    }
+
+    /// The first step of the deletion of a topic: its logs are out of the way, and would be taken back at the next start.
+    pub(crate) fn set_aside(&self, topic: &str) -> io::Result<()> {
+        rename_if_there(&self.logs.join(topic), &self.deleting(topic))
+    }
+
+    /// Takes the first step back.
+    pub(crate) fn take_back(&self, topic: &str) -> io::Result<()> {
+        rename_if_there(&self.deleting(topic), &self.logs.join(topic))
+    }
+
+    /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread.
+    pub(crate) fn discard(&self, topic: &str) -> io::Result<()> {
+        let number = self.deletions.fetch_add(1, Ordering::Relaxed);
+        let deleted = self.logs.join(format!("{DELETED}{number}"));
+        rename_if_there(&self.deleting(topic), &deleted)?;
+        self.tasks.spawn_blocking(move || remove(&deleted));
+        Ok(())
+    }
+
+    fn deleting(&self, topic: &str) -> PathBuf {
+        self.logs.join(format!("{DELETING}{topic}"))
+    }
+
+    /// Ends deletions that were under way, and refuses logs that belong to no topic.
+    fn tidy(&self) -> anyhow::Result<()> {
+        let topics: HashSet<_> =
+            self.journal.of_kind(TopicSpec::LABEL).into_iter().map(|(name, _)| name).collect();
+        for entry in fs::read_dir(&self.logs)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_str().ok_or_else(|| anyhow!("{name:?} is no topic: move it away"))?;
+            if name.starts_with(DELETED) {
+                remove(&entry.path());
+            } else if let Some(topic) = name.strip_prefix(DELETING) {
+                if topics.contains(topic) && !self.logs.join(topic).exists() {
+                    self.take_back(topic)?;
+                } else {
+                    remove(&entry.path());
+                }
+            } else if !topics.contains(name) {
+                bail!(
+                    "{name:?} has records, but the metadata knows no such topic: restore the directory meta from a copy, \
+                     or move {name:?} away"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the lock of a directory, or says who has it.
+fn lock(root: &Path) -> anyhow::Result<File> {
+    let path = root.join("LOCK");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut owner = String::new();
+            file.read_to_string(&mut owner)?;
+            bail!(
+                "the data directory {} is in use by the server with process id {}: stop it, or choose another directory",
+                root.display(),
+                owner.trim()
+            );
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+    let mut own = || -> io::Result<()> {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    own().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
+}
+
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
+}
+
+/// Removes a directory of a topic that is gone; what remains is tried again at the next start.
+fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::error!("cannot remove {}: {error}", path.display());
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
