@@ -41,6 +41,8 @@ SYSTEM_PROGRAMS = {
     "readelf": "binutils",
     "nm": "binutils",
     "openssl": "openssl",
+    "clang": "clang",
+    "wasm-ld": "lld",
     "valgrind": "valgrind",
     "pypy3": "pypy3",
 }
@@ -157,6 +159,10 @@ class Checks:
 
     def rust(self) -> None:
         """Rust tests and, driven by them, the C tests and the checks of the header."""
+        # First, because the server that the other tests use is built to the same place.
+        command = ["cargo", "test", "--locked", "--package", "fluvio-devserver", "--no-default-features"]
+        command += ["--test", "without_engine", "--test", "replay"]
+        self.report.run("Rust tests without the SmartModule engine", command, timeout=60 * MINUTE)
         if self._build("dev"):
             command = ["cargo", "test", *WORKSPACE, "--no-fail-fast"]
             minutes = 600 if self.soak else 30

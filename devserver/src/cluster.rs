@@ -36,6 +36,7 @@ use crate::faults::Faults;
 use crate::log::{PartitionLog, Retention, StorageError};
 use crate::metadata::Store;
 use crate::sc::groups;
+use crate::smart::Deduplicator;
 use crate::store::DataDir;
 
 /// The first streaming processing unit; the others follow it.
@@ -56,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) tasks: TaskTracker,
     /// Where all of this is kept, if it is to outlive the process.
     pub(crate) data: Option<DataDir>,
+    /// See [`Config::smart_module_overflow`].
+    pub(crate) smart_module_overflow: AtomicBool,
 }
 
 /// The partitions whose logs have changed since their metadata was published.
@@ -99,6 +102,7 @@ pub(crate) struct Replica {
     /// It is among the changed ones already.
     noted: AtomicBool,
     changed: Weak<ChangedReplicas>,
+    pub(crate) deduplicator: Option<Deduplicator>,
 }
 
 impl Cluster {
@@ -120,6 +124,7 @@ impl Cluster {
             mirrors: restored(data.as_ref())?,
         };
         let cluster = Cluster {
+            smart_module_overflow: AtomicBool::new(config.smart_module_overflow),
             config,
             faults: Arc::default(),
             true_endpoints: Mutex::default(),
@@ -257,6 +262,7 @@ impl Replica {
             compression,
             max_batch_bytes,
             read_only,
+            deduplicator: spec.get_deduplication().cloned().map(Deduplicator::new),
             noted: AtomicBool::new(false),
             changed,
         }

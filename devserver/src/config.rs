@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fluvio_types::defaults::SPU_SMARTENGINE_STORE_MAX_BYTES;
 use semver::Version;
 
 use crate::tls::Tls;
@@ -39,6 +40,11 @@ pub struct Config {
     pub fsync: Fsync,
     /// How often records are removed that their topic does not keep any longer.
     pub retention_interval: Duration,
+    /// What the SmartModules of one chain may have of memory together, in bytes.
+    pub smart_module_memory: usize,
+    /// Do as the real server where the output of a stream's SmartModules for the first batch exceeds `max_bytes`: send
+    /// nothing and go on at the end of the log, so that records are lost. Without it that output is sent.
+    pub smart_module_overflow: bool,
 }
 
 /// When what was written is made to survive a loss of power. The end of the process alone never loses anything.
@@ -91,6 +97,8 @@ impl Default for Config {
             data_dir: None,
             fsync: Fsync::Interval(Duration::from_secs(1)),
             retention_interval: Duration::from_secs(10),
+            smart_module_memory: SPU_SMARTENGINE_STORE_MAX_BYTES,
+            smart_module_overflow: false,
         }
     }
 }

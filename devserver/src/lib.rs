@@ -26,6 +26,7 @@ mod outbox;
 mod plane;
 mod sc;
 mod server;
+mod smart;
 mod spu;
 mod store;
 mod tls;

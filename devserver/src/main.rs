@@ -88,6 +88,8 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
             FsyncMode::Always => Fsync::Always,
         },
         retention_interval: Duration::from_millis(options.retention_interval),
+        smart_module_memory: options.smartmodule_memory,
+        smart_module_overflow: options.smartmodule_overflow,
     })
     .await?;
     for fault in options.fault {

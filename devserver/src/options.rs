@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fluvio_devserver::Config;
 use fluvio_devserver::Fault;
+use fluvio_types::defaults::SPU_SMARTENGINE_STORE_MAX_BYTES;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -141,6 +142,17 @@ pub struct ServeOptions {
         help_heading = "Cluster"
     )]
     pub window: usize,
+    /// Memory that the SmartModules of one stream or request may have together
+    #[arg(
+        long,
+        default_value_t = SPU_SMARTENGINE_STORE_MAX_BYTES,
+        value_name = "BYTES",
+        help_heading = "Cluster"
+    )]
+    pub smartmodule_memory: usize,
+    /// Lose records as the real server does where the first output of a stream's SmartModules exceeds max_bytes
+    #[arg(long, help_heading = "Cluster")]
+    pub smartmodule_overflow: bool,
     /// Platform version that is announced to clients
     #[arg(long, default_value = "0.18.2", value_name = "VERSION", help_heading = "Cluster")]
     pub platform_version: semver::Version,

@@ -59,6 +59,15 @@ class Official:
         rows = self._act("consume", topic, str(partition))
         return [(offset, bytes.fromhex(key), bytes.fromhex(value)) for offset, key, value in rows]
 
+    def upload(self, name: str, file: Path) -> None:
+        """Uploads a SmartModule."""
+        self._act("upload", name, str(file))
+
+    def transform(self, topic: str, count: int, by: str, module: str) -> list[bytes]:
+        """Values of partition 0 behind a SmartModule, given by "name" or by "path"."""
+        values = self._act("transform", topic, str(count), by, module)
+        return [bytes.fromhex(value) for value in values]
+
 
 @pytest.fixture
 def server() -> Iterator[DevServer]:

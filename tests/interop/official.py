@@ -5,9 +5,12 @@
     official.py ENDPOINT topics
     official.py ENDPOINT produce TOPIC
     official.py ENDPOINT consume TOPIC PARTITION
+    official.py ENDPOINT upload NAME FILE
+    official.py ENDPOINT transform TOPIC COUNT name|path MODULE
 
 `produce` takes [[key, value], ...] in hex on stdin and prints [[partition, offset], ...]; `consume` reads
-up to the end of the partition and prints [[offset, key, value], ...].
+up to the end of the partition and prints [[offset, key, value], ...]; `transform` takes COUNT records of
+partition 0 through a SmartModule and prints their values.
 
 It imports nothing of this project. The official client has no NULL key: it cannot send one, and reads one as
 the five bytes "No key".
@@ -67,6 +70,19 @@ def consume(endpoint: str, topic: str, partition: str) -> list[tuple[int, str, s
     ]
 
 
+def upload(endpoint: str, name: str, file: str) -> None:
+    admin = fluvio.FluvioAdmin.connect_with_config(configuration(endpoint))
+    admin.create_smartmodule(name, file, False)
+
+
+def transform(endpoint: str, topic: str, count: str, by: str, module: str) -> list[str]:
+    config = fluvio.ConsumerConfig()
+    config.smartmodule(**{by: module})
+    consumer = fluvio.Fluvio.connect_with_config(configuration(endpoint)).partition_consumer(topic, 0)
+    records = consumer.stream_with_config(fluvio.Offset.beginning(), config)
+    return [bytes(next(records).value()).hex() for _ in range(int(count))]
+
+
 if __name__ == "__main__":
     endpoint, action, *arguments = sys.argv[1:]
     actions: dict[str, Any] = {
@@ -75,5 +91,7 @@ if __name__ == "__main__":
         "topics": topics,
         "produce": produce,
         "consume": consume,
+        "upload": upload,
+        "transform": transform,
     }
     json.dump(actions[action](endpoint, *arguments), sys.stdout)

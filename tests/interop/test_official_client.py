@@ -14,6 +14,7 @@ import pytest
 
 import fluvio_cffi.sync
 from fluvio_cffi import Offset
+from tests.interop.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.interop.conftest import Official
 
 PARTITIONS = 3
+SMARTMODULES = ROOT / "tests" / "data" / "smartmodules"
 # What the official client reports where there is no key.
 NO_KEY = b"No key"
 Key = Optional[bytes]
@@ -109,6 +111,16 @@ def test_a_key_lands_in_the_same_partition(server: DevServer, official: Official
     theirs = [partition for partition, _ in official.produce("theirs", records)]
     assert ours == theirs
     assert len(set(ours)) == 7
+
+
+def test_official_reads_through_smartmodules(server: DevServer, official: Official) -> None:
+    with fluvio_cffi.sync.connect(server.endpoint) as client:
+        client.admin.topics.create("topic")
+        write(client, "topic", [(None, value) for value in (b"apple", b"berry", b"banana", b"plum")])
+    module = SMARTMODULES / "filter.wasm"
+    assert official.transform("topic", 2, "path", str(module)) == [b"apple", b"banana"]
+    official.upload("capitals", SMARTMODULES / "map.wasm")
+    assert official.transform("topic", 4, "name", "capitals") == [b"APPLE", b"BERRY", b"BANANA", b"PLUM"]
 
 
 @pytest.mark.parametrize("count", [20_000])

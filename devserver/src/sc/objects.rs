@@ -22,7 +22,7 @@ pub(super) async fn create(
     request: &ObjectApiCreateRequest,
 ) -> anyhow::Result<Status> {
     Ok(if let Some(request) = downcast::<CreateRequest<TopicSpec>>(request)? {
-        topics::create(cluster, request)
+        topics::create(cluster, request).await
     } else if let Some(request) = downcast::<CreateRequest<TableFormatSpec>>(request)? {
         create_table_format(cluster, request)
     } else if let Some(request) = downcast::<CreateRequest<SmartModuleSpec>>(request)? {

@@ -21,13 +21,24 @@ use super::{kept_or_not, not_stored, refused, unknown_kind};
 use crate::assignment::assign;
 use crate::cluster::{Cluster, Objects, Replica};
 use crate::log::StorageError;
+use crate::smart::start_deduplication;
 
 /// More partitions than any test needs; a request for billions would only exhaust the memory.
 const MAX_PARTITIONS: PartitionId = 10_000;
 
-pub(super) fn create(cluster: &Cluster, request: CreateRequest<TopicSpec>) -> Status {
+pub(super) async fn create(cluster: &Cluster, request: CreateRequest<TopicSpec>) -> Status {
     let (common, spec) = request.parts();
     let name = common.name;
+    if let Some(deduplication) = spec.get_deduplication().filter(|_| !common.dry_run) {
+        let valid = validate(&cluster.objects.lock(), &name, &spec);
+        if let Err(status) = valid {
+            return status;
+        }
+        // On the real server the partitions of such a topic never come up, and the client learns nothing but that.
+        if let Err(error) = start_deduplication(cluster, deduplication).await {
+            return refused(&name, ErrorCode::TopicNotProvisioned, error.to_string());
+        }
+    }
     let mut objects = cluster.objects.lock();
     match validate(&objects, &name, &spec) {
         Err(status) => status,
@@ -103,7 +114,7 @@ fn validate(objects: &Objects, name: &str, spec: &TopicSpec) -> Result<(), Statu
         return Err(refused(name, ErrorCode::TopicInvalidConfiguration, error));
     }
     if let Some(deduplication) = spec.get_deduplication() {
-        return Err(no_deduplication(deduplication.filter.transform.uses.as_str()));
+        check_deduplication(objects, deduplication.filter.transform.uses.as_str())?;
     }
     match spec.replicas() {
         ReplicaSpec::Computed(parameters) => validate_computed(parameters),
@@ -142,16 +153,18 @@ fn too_many_partitions(partitions: u64) -> String {
     format!("{partitions} partitions: the development server has at most {MAX_PARTITIONS} a topic")
 }
 
-/// Deduplication needs a SmartModule that is loaded, and this server loads none.
-fn no_deduplication(module: &str) -> Status {
-    if let Err(error) = SmartModulePackageKey::from_qualified_name(module) {
+/// Deduplication needs a SmartModule that is loaded under just this name.
+fn check_deduplication(objects: &Objects, module: &str) -> Result<(), Status> {
+    let key = SmartModulePackageKey::from_qualified_name(module).map_err(|error| {
         let message = error.to_string();
-        let code = ErrorCode::DeduplicationSmartModuleNameInvalid(message.clone());
-        return refused(module, code, message);
+        refused(module, ErrorCode::DeduplicationSmartModuleNameInvalid(message.clone()), message)
+    })?;
+    if objects.smart_modules.get(&key.store_id()).is_some() {
+        return Ok(());
     }
     let code = ErrorCode::DeduplicationSmartModuleNotLoaded;
     let message = format!("{code}\nHint: try `fluvio hub sm download {module}` and repeat this operation");
-    refused(module, code, message)
+    Err(refused(module, code, message))
 }
 
 fn add_partitions(cluster: &Cluster, name: String, count: PartitionId) -> Status {

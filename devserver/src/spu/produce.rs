@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fluvio_controlplane_metadata::topic::CompressionAlgorithm;
 use fluvio_protocol::api::RequestKind;
 use fluvio_protocol::link::ErrorCode;
@@ -16,12 +16,12 @@ use fluvio_spu_schema::produce::{
 };
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use fluvio_types::SpuId;
-use wire::batch::{Batches, Rest, set_crc};
+use wire::batch::{BatchHeader, Batches, Rest, set_crc};
 
 use super::records::RecordsPlace;
-use super::stream::unsupported_smart_modules;
 use crate::cluster::{Cluster, Replica};
 use crate::log::{Appending, NewBatch, StorageError};
+use crate::smart::{Limit, Transformed, start_chain};
 
 /// Handles a request whose header has been read off.
 pub(super) async fn produce(
@@ -49,10 +49,12 @@ pub(super) async fn produce(
             let replica = cluster.replica_led_by(spu, &name, partition_index);
             let mut response =
                 PartitionProduceResponse { partition_index, ..PartitionProduceResponse::default() };
-            let refused = cluster.faults.produce_error(spu, &name, partition_index);
-            match refused.and_then(|()| append(replica.as_deref(), batches, &request.smartmodules)) {
-                Ok(None) => {}
-                Ok(Some(appended)) => {
+            let handed_over = match cluster.faults.produce_error(spu, &name, partition_index) {
+                Ok(()) => append(cluster, replica.as_ref(), batches, &request.smartmodules, version).await,
+                Err(error_code) => Err(error_code),
+            };
+            match handed_over {
+                Ok(appended) => {
                     let entry_index = partitions.len();
                     entries.extend(replica.map(|replica| Entry {
                         replica,
@@ -146,20 +148,39 @@ fn take_batches(body: &mut BytesMut, place: RecordsPlace) -> Result<Vec<NewBatch
     Ok(found.into_iter().map(|(range, header)| (records.split_to(range.len()), header)).collect())
 }
 
-fn append(
-    replica: Option<&Replica>,
+/// Checks, transforms and writes the batches of one entry, in the order of the real server.
+async fn append(
+    cluster: &Cluster,
+    replica: Option<&Arc<Replica>>,
     mut batches: Vec<NewBatch>,
-    smart_modules: &[SmartModuleInvocation],
-) -> Result<Option<Appended>, ErrorCode> {
+    modules: &[SmartModuleInvocation],
+    version: Version,
+) -> Result<Appended, ErrorCode> {
     let replica = replica.ok_or(ErrorCode::NotLeaderForPartition)?;
     replica.read_only.clone().map_or(Ok(()), Err)?;
-    unsupported_smart_modules(smart_modules)?;
+    if !modules.is_empty() {
+        batches = transform(cluster, replica, batches, modules, version).await?;
+    }
     if batches.is_empty() {
-        return Ok(None);
+        return Ok(Appended { offset: Appending::Done(0), count: 0 });
     }
     if !batches.iter().all(|(_, header)| accepts(&replica.compression, header.compression())) {
         return Err(ErrorCode::CompressionError);
     }
+    let Some(deduplicator) = &replica.deduplicator else {
+        return write(replica, batches);
+    };
+    let turn = deduplicator.turn(cluster, replica).await?;
+    let filtered = taken_from(turn.filter(frozen(batches)).await?)?;
+    if filtered.is_empty() {
+        let ends = replica.log.ends();
+        let count = ends.offset - ends.high_watermark;
+        return Ok(Appended { offset: Appending::Done(ends.high_watermark), count });
+    }
+    write(replica, filtered)
+}
+
+fn write(replica: &Replica, mut batches: Vec<NewBatch>) -> Result<Appended, ErrorCode> {
     if batches.iter().any(|(data, _)| data.len() > replica.max_batch_bytes) {
         return Err(ErrorCode::MessageTooLarge);
     }
@@ -168,7 +189,36 @@ fn append(
         set_crc(data);
     }
     let count: i64 = batches.iter().map(|(_, header)| header.offset_count()).sum();
-    Ok(Some(Appended { offset: replica.log.append(batches), count }))
+    Ok(Appended { offset: replica.log.append(batches), count })
+}
+
+/// What the SmartModules of the request make of the batches: one batch, or none if no record is left.
+async fn transform(
+    cluster: &Cluster,
+    replica: &Arc<Replica>,
+    batches: Vec<NewBatch>,
+    modules: &[SmartModuleInvocation],
+    version: Version,
+) -> Result<Vec<NewBatch>, ErrorCode> {
+    let chain = start_chain(cluster, replica, modules.to_vec(), version).await?;
+    let output = chain.transform(frozen(batches), Limit::NONE).await;
+    let output = output.map_err(|failed| ErrorCode::Other(format!("smartmodule chain failed: {failed}")))?;
+    match output.error {
+        Some(error) => Err(ErrorCode::SmartModuleRuntimeError(Box::new(error))),
+        None => taken_from(output),
+    }
+}
+
+fn frozen(batches: Vec<NewBatch>) -> impl Iterator<Item = Result<Bytes, Error>> + Send + 'static {
+    batches.into_iter().map(|(data, _)| Ok(data.freeze()))
+}
+
+fn taken_from(output: Transformed) -> Result<Vec<NewBatch>, ErrorCode> {
+    let parsed = output.batch.map(|(data, _)| BatchHeader::parse(&data).map(|header| (data, header)));
+    match parsed.transpose() {
+        Ok(batch) => Ok(batch.into_iter().collect()),
+        Err(error) => Err(ErrorCode::Other(format!("smartmodule chain failed: {error}"))),
+    }
 }
 
 fn accepts(topic: &CompressionAlgorithm, codec: u8) -> bool {

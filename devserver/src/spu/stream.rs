@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use fluvio_protocol::Version;
@@ -13,7 +14,7 @@ use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::ReplicaKey;
 use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
-use fluvio_spu_schema::server::smartmodule::{SmartModuleInvocation, SmartModuleInvocationWasm};
+use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 use fluvio_spu_schema::server::stream_fetch::{FileStreamFetchRequest, StreamFetchResponse};
 use fluvio_spu_schema::server::update_offset::{
     OffsetUpdateStatus, UpdateOffsetsRequest, UpdateOffsetsResponse,
@@ -27,6 +28,7 @@ use crate::cluster::{Cluster, Replica};
 use crate::frames;
 use crate::log::{LogSlice, ReadError};
 use crate::outbox::Outbox;
+use crate::smart::{Chain, Limit, StoredBatches, Transformed, start_chain};
 
 /// Where the checksum stands in a batch.
 const CRC_AT: usize = 17;
@@ -87,10 +89,8 @@ impl Streams {
         let session =
             Session { replica: replica.key.clone(), consumer_id: request.consumer_id, acknowledged };
         self.sessions.insert(self.last_id, session);
-        if let Err(code) = unsupported_smart_modules(&request.smartmodules) {
-            return answers.fail(code);
-        }
         let mut stream = Stream {
+            cluster: self.cluster.clone(),
             replica,
             spu: self.spu,
             answers,
@@ -99,14 +99,15 @@ impl Streams {
             // The real server reads a negative limit as a huge one.
             max_bytes: (request.max_bytes as u32 as usize).max(1),
             window: Window::new(self.cluster.config.window),
-            cut: self.cluster.config.cut_batches,
+            chain: None,
         };
+        let modules = request.smartmodules;
         let closed = self.closed.clone();
         tokio::spawn(async move {
             // A stream that panics takes its connection with it: the client must not wait for ever.
             let guard = closed.clone().drop_guard();
             let ended = tokio::select! {
-                ended = stream.run(acknowledgements) => ended,
+                ended = stream.run(modules, acknowledgements) => ended,
                 () = closed.cancelled() => Ok(()),
             };
             match ended {
@@ -141,6 +142,7 @@ impl Streams {
 
 /// An open stream.
 struct Stream {
+    cluster: Arc<Cluster>,
     replica: Arc<Replica>,
     /// Whose stream it is: it ends when another SPU becomes the leader.
     spu: SpuId,
@@ -150,11 +152,22 @@ struct Stream {
     isolation: Isolation,
     max_bytes: usize,
     window: Window,
-    cut: bool,
+    /// The SmartModules that the records pass.
+    chain: Option<Chain>,
 }
 
 impl Stream {
-    async fn run(&mut self, mut acknowledgements: watch::Receiver<Option<i64>>) -> anyhow::Result<()> {
+    async fn run(
+        &mut self,
+        modules: Vec<SmartModuleInvocation>,
+        mut acknowledgements: watch::Receiver<Option<i64>>,
+    ) -> anyhow::Result<()> {
+        if !modules.is_empty() {
+            match start_chain(&self.cluster, &self.replica, modules, self.answers.version).await {
+                Ok(chain) => self.chain = Some(chain),
+                Err(code) => return self.answers.fail(code),
+            }
+        }
         let mut ends = self.replica.log.watch();
         let mut leader = self.replica.leader.subscribe();
         let isolation = self.isolation;
@@ -206,9 +219,14 @@ impl Stream {
 
     /// Sends what there is at the position and says how many bytes; `None`: an error has ended the stream.
     async fn advance(&mut self) -> anyhow::Result<Option<usize>> {
-        let cut = self.cut || self.answers.are_cut();
-        match self.replica.log.read(self.position, self.isolation, self.max_bytes, cut).await {
+        // A chain reads for itself; here it only matters whether there is something.
+        let (max_bytes, cut) = match &self.chain {
+            None => (self.max_bytes, self.cluster.config.cut_batches || self.answers.are_cut()),
+            Some(_) => (1, false),
+        };
+        match self.replica.log.read(self.position, self.isolation, max_bytes, cut).await {
             Ok(slice) if slice.len == 0 => Ok(Some(0)),
+            Ok(slice) if self.chain.is_some() => self.transform(slice).await,
             Ok(slice) => {
                 self.position = slice.next_offset;
                 self.window.sent(slice.next_offset);
@@ -216,6 +234,39 @@ impl Stream {
                 self.answers.send(slice).map(|()| Some(bytes))
             }
             Err(error) => self.answers.fail(error_of(error, self.position)).map(|()| None),
+        }
+    }
+
+    /// Sends what comes out of the chain for everything from the position on. If that is nothing, nothing is sent and the
+    /// stream goes on at the end. `found` says how far the log reached.
+    async fn transform(&mut self, found: LogSlice) -> anyhow::Result<Option<usize>> {
+        let Some(chain) = &self.chain else {
+            return Ok(Some(0));
+        };
+        let end = self.replica.log.ends().visible(self.isolation);
+        let batches = StoredBatches::new(self.replica.clone(), self.isolation, self.position, end);
+        let even_the_first = self.cluster.smart_module_overflow.load(Ordering::Relaxed);
+        let limit = Limit { max_bytes: self.max_bytes, even_the_first };
+        match chain.transform(batches, limit).await {
+            Ok(Transformed { batch: None, error: None }) => {
+                self.position = end;
+                Ok(Some(0))
+            }
+            Ok(Transformed { batch, error }) => {
+                let (batch, next_offset) = batch.unwrap_or((BytesMut::new(), end));
+                let error_code = match error {
+                    Some(error) => ErrorCode::SmartModuleRuntimeError(Box::new(error)),
+                    None => ErrorCode::None,
+                };
+                self.position = next_offset;
+                self.window.sent(next_offset);
+                let bytes = batch.len();
+                let output = LogSlice { len: bytes, pieces: vec![batch.freeze()], next_offset, ..found };
+                self.answers.send_transformed(output, error_code).map(|()| Some(bytes))
+            }
+            Err(failed) => {
+                self.answers.fail(ErrorCode::Other(format!("SmartModule err {failed}"))).map(|()| None)
+            }
         }
     }
 }
@@ -289,6 +340,20 @@ impl Answers {
         self.write(partition, slice)
     }
 
+    /// Sends what came out of a chain, and the error of a module.
+    fn send_transformed(&self, output: LogSlice, error_code: ErrorCode) -> anyhow::Result<()> {
+        let partition = FetchablePartitionResponse {
+            partition_index: self.partition,
+            error_code,
+            high_watermark: output.high_watermark,
+            next_filter_offset: output.next_offset,
+            log_start_offset: output.start,
+            records: RecordsFollow(output.len),
+            ..FetchablePartitionResponse::default()
+        };
+        self.write(partition, output)
+    }
+
     fn fail(&self, error_code: ErrorCode) -> anyhow::Result<()> {
         let partition = FetchablePartitionResponse {
             partition_index: self.partition,
@@ -323,18 +388,4 @@ fn corrupted(batches: &[u8]) -> Bytes {
         *byte = !*byte;
     }
     batches.freeze()
-}
-
-/// SmartModules are refused as long as this server has no engine for them: passing records through would be a lie.
-pub(super) fn unsupported_smart_modules(modules: &[SmartModuleInvocation]) -> Result<(), ErrorCode> {
-    match modules.first().map(|module| &module.wasm) {
-        None => Ok(()),
-        Some(SmartModuleInvocationWasm::Predefined(name)) => {
-            Err(ErrorCode::SmartModuleNotFound { name: name.clone() })
-        }
-        Some(SmartModuleInvocationWasm::AdHoc(_)) => {
-            let message = "the development server has no SmartModule engine".to_owned();
-            Err(ErrorCode::SmartModuleChainInitError(message))
-        }
-    }
 }

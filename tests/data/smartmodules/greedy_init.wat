@@ -1,0 +1,9 @@
+;; A filter that asks for memory until it gets no more, when it starts.
+(module
+  (import "env" "copy_records" (func (param i32 i32)))
+  (memory (export "memory") 17)
+  (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+  (func (export "dealloc") (param i32 i32))
+  (func (export "init") (param i32 i32 i32) (result i32)
+    (loop (drop (memory.grow (i32.const 16))) (br 0)) unreachable)
+  (func (export "filter") (param i32 i32 i32) (result i32) (i32.const 0)))
