@@ -52,6 +52,7 @@ FaultKind = Literal[
     "oversized-frame",
     "platform-version",
     "produce-error",
+    "smart-module-overflow",
     "split-writes",
     "stall",
     "unadvertised",
@@ -84,6 +85,9 @@ class DevServer:
     Args:
         listen: Address to listen on; port 0 takes a free one.
         spus: How many streaming processing units it has.
+        data_dir: Where it keeps topics, records and offsets; in memory if not given.
+        fsync: When what was written to `data_dir` is made to survive a loss of power; its default is
+            "interval", once a second.
         cut_batches: Cut answers in the middle of a batch as the real server does, instead of at its end.
         platform_version: The version that it claims to be.
         tls_cert: The server's certificate, in PEM: clients have to use TLS. `fluvio-devserver certs DIR`
@@ -102,6 +106,8 @@ class DevServer:
         *,
         listen: str = "127.0.0.1:0",
         spus: int = 1,
+        data_dir: Optional[StrPath] = None,
+        fsync: Optional[Literal["never", "interval", "always"]] = None,
         cut_batches: bool = False,
         platform_version: Optional[str] = None,
         tls_cert: Optional[StrPath] = None,
@@ -117,6 +123,8 @@ class DevServer:
         if cut_batches:
             self._arguments.append("--cut-batches")
         for option, value in (
+            ("--data-dir", data_dir),
+            ("--fsync", fsync),
             ("--platform-version", platform_version),
             ("--tls-cert", tls_cert),
             ("--tls-key", tls_key),
@@ -270,6 +278,10 @@ class DevServer:
     def move_leader(self, topic: str, partition: int, spu: int) -> None:
         """Make an SPU the leader of a partition."""
         self._order({"move_leader": {"topic": topic, "partition": partition, "spu": spu}})
+
+    def evict(self, topic: str) -> None:
+        """Remove all records that a topic has now, as its retention would one day."""
+        self._order({"evict": {"topic": topic}})
 
     def stop_spu(self, spu: int) -> None:
         """Take an SPU away: its connections close, other replicas take over what it has led."""

@@ -15,9 +15,9 @@ import anyio
 import pytest
 
 import fluvio_cffi
-from fluvio_cffi import FluvioError, FluvioTimeoutError
+from fluvio_cffi import FluvioError, FluvioTimeoutError, Offset, sync
 from fluvio_cffi.devserver import DevServer, find_executable
-from tests.support import environment, eventually_sync, start_program
+from tests.support import TIMEOUT, environment, eventually_sync, start_program
 
 
 def alive(pid: int) -> bool:
@@ -172,3 +172,17 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLUVIO_DEVSERVER", "/nowhere")
     with pytest.raises(FluvioError, match="/nowhere"):
         find_executable()
+
+
+def test_a_data_directory_survives_a_crash(tmp_path: Path) -> None:
+    server = DevServer(data_dir=tmp_path / "data", fsync="always")
+    with server:
+        with sync.connect(server.endpoint) as client:
+            client.admin.topics.create("kept")
+            with client.producer("kept") as producer:
+                producer.send_many([b"%d" % number for number in range(1000)])
+        server.kill()
+    with server, sync.connect(server.endpoint) as client:
+        with client.consumer("kept", start=Offset.beginning()) as consumer:
+            values = [consumer.receive(timeout=TIMEOUT).value for _ in range(1000)]
+    assert values == [b"%d" % number for number in range(1000)]

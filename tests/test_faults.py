@@ -22,6 +22,7 @@ from fluvio_cffi import (
     FluvioTimeoutError,
     InvalidArgumentError,
     Offset,
+    OffsetEvictedError,
     Producer,
     ProtocolError,
     ServerError,
@@ -201,6 +202,18 @@ async def test_cut_and_corrupt_batches(client: Client, server: DevServer, topic:
             await consumer.receive()
     async with client.consumer(topic, start=Offset.beginning()) as consumer:
         assert await values(consumer, 1) == [0]
+
+
+async def test_evict(client: Client, server: DevServer, topic: str) -> None:
+    async with client.producer(topic) as producer:
+        await send(producer, 0, 3)
+        server.evict(topic)
+        with anyio.fail_after(TIMEOUT), pytest.raises(OffsetEvictedError):
+            async with client.consumer(topic, start=Offset.absolute(0)) as consumer:
+                await consumer.receive()
+        await send(producer, 3, 1)
+    async with client.consumer(topic, start=Offset.beginning()) as consumer:
+        assert await values(consumer, 1) == [3]
 
 
 async def test_split_writes(client: Client, server: DevServer, topic: str) -> None:

@@ -57,8 +57,6 @@ pub(crate) struct Cluster {
     pub(crate) tasks: TaskTracker,
     /// Where all of this is kept, if it is to outlive the process.
     pub(crate) data: Option<DataDir>,
-    /// See [`Config::smart_module_overflow`].
-    pub(crate) smart_module_overflow: AtomicBool,
 }
 
 /// The partitions whose logs have changed since their metadata was published.
@@ -124,7 +122,6 @@ impl Cluster {
             mirrors: restored(data.as_ref())?,
         };
         let cluster = Cluster {
-            smart_module_overflow: AtomicBool::new(config.smart_module_overflow),
             config,
             faults: Arc::default(),
             true_endpoints: Mutex::default(),

@@ -37,6 +37,7 @@ enum Request {
     Clear(Which),
     List(Yes),
     MoveLeader(Move),
+    Evict(Evicted),
     StopSpu(SpuId),
     StartSpu(SpuId),
     CloseConnections(Yes),
@@ -66,6 +67,12 @@ struct Move {
     topic: String,
     partition: PartitionId,
     spu: SpuId,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Evicted {
+    topic: String,
 }
 
 /// What is answered.
@@ -167,6 +174,10 @@ async fn answer(request: Request, server: &Server) -> Answer {
             Request::List(Yes) => Answer::Listed { faults: server.faults() },
             Request::MoveLeader(Move { topic, partition, spu }) => {
                 server.move_leader(&topic, partition, spu)?;
+                Answer::Done { done: true }
+            }
+            Request::Evict(Evicted { topic }) => {
+                server.evict(&topic).await?;
                 Answer::Done { done: true }
             }
             Request::StopSpu(spu) => {

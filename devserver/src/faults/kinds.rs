@@ -125,6 +125,9 @@ pub enum Effect {
     HoldHighWatermark {},
     /// Stream answers end at `max_bytes`, in the middle of a batch.
     CutBatches {},
+    /// Where the output of a stream's SmartModules for the first batch exceeds `max_bytes`, nothing is sent and the stream
+    /// goes on at the end of the log.
+    SmartModuleOverflow {},
     /// The first batch of stream answers has a wrong checksum.
     CorruptCrc {},
     /// Lists are empty, watches show that everything was deleted; it is all there again afterwards.
@@ -331,7 +334,9 @@ impl Effect {
             Effect::BlackHole {} | Effect::SplitWrites {} | Effect::AdvertisedAddress { .. } => &["plane"],
             Effect::ProduceError { .. } => &["plane", "topic", "partition", "count"],
             Effect::CorruptCrc {} => &["topic", "partition", "count"],
-            Effect::HoldHighWatermark {} | Effect::CutBatches {} => &["topic", "partition"],
+            Effect::HoldHighWatermark {} | Effect::CutBatches {} | Effect::SmartModuleOverflow {} => {
+                &["topic", "partition"]
+            }
             Effect::Unadvertised {} => &["plane", "request"],
             Effect::EmptyCluster {} | Effect::PlatformVersion { .. } => &[],
         }

@@ -209,6 +209,13 @@ impl Faults {
         })
     }
 
+    /// Whether the SmartModules of a partition's streams lose what exceeds `max_bytes`.
+    pub(crate) fn overflows(&self, topic: &str, partition: PartitionId) -> bool {
+        self.stands(|effect, selector| {
+            matches!(effect, Effect::SmartModuleOverflow {}) && selector.has_partition(topic, partition)
+        })
+    }
+
     /// Whether the next stream answer of a partition is corrupted.
     pub(crate) fn corrupts(&self, topic: &str, partition: PartitionId) -> bool {
         let corrupted = self.happen(|_, Fault { effect, selector, .. }| {

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use fluvio_protocol::Version;
@@ -245,7 +244,7 @@ impl Stream {
         };
         let end = self.replica.log.ends().visible(self.isolation);
         let batches = StoredBatches::new(self.replica.clone(), self.isolation, self.position, end);
-        let even_the_first = self.cluster.smart_module_overflow.load(Ordering::Relaxed);
+        let even_the_first = self.cluster.config.smart_module_overflow || self.answers.overflow();
         let limit = Limit { max_bytes: self.max_bytes, even_the_first };
         match chain.transform(batches, limit).await {
             Ok(Transformed { batch: None, error: None }) => {
@@ -327,6 +326,11 @@ impl Answers {
     /// Whether a fault cuts them.
     fn are_cut(&self) -> bool {
         self.outbox.faults().all().cuts(&self.topic, self.partition)
+    }
+
+    /// Whether a fault loses what SmartModules put out beyond `max_bytes`.
+    fn overflow(&self) -> bool {
+        self.outbox.faults().all().overflows(&self.topic, self.partition)
     }
 
     fn send(&self, slice: LogSlice) -> anyhow::Result<()> {

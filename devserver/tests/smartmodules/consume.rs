@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fluvio_compression::Compression;
-use fluvio_devserver::Config;
+use fluvio_devserver::{Config, Fault};
 use fluvio_protocol::Encoder;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::record::{Batch, RawRecords, Record};
@@ -201,6 +201,17 @@ async fn on_demand_a_first_output_above_max_bytes_is_lost_as_on_the_real_server(
     assert_eq!((answer.values(), answer.batches[0].base_offset), (vec!["a".to_owned()], 3));
     // Only the first one is lost.
     let answer = Stream::open_at(&fixture.unit, vec![ad_hoc("filter")], 0, 1500).await.answer().await;
+    assert_eq!(answer.partition.next_filter_offset, 2);
+    fixture.server.shutdown().await;
+
+    // The same as a fault, while the server runs.
+    let fixture = start().await;
+    write_large(&fixture).await;
+    let fault = Fault::from_json(r#"{"kind": "smart-module-overflow", "topic": "t"}"#).expect("a fault");
+    let fault = fixture.server.inject(fault).expect("injected");
+    Stream::open_at(&fixture.unit, vec![ad_hoc("filter")], 0, 100).await.assert_silent().await;
+    fixture.server.clear(fault).expect("cleared");
+    let answer = Stream::open_at(&fixture.unit, vec![ad_hoc("filter")], 0, 100).await.answer().await;
     assert_eq!(answer.partition.next_filter_offset, 2);
     fixture.server.shutdown().await;
 }
