@@ -1,6 +1,6 @@
 //! What the engine writes through a server and reads back from it: the median of several rounds, each with a topic of its own.
 //!
-//! `cargo run --release -p fluvio-cffi-engine --example throughput -- ENDPOINT [RECORDS] [RECORD_BYTES] [ROUNDS]`
+//! `cargo run --release -p fluvio-cffi-engine --example server_speed -- ENDPOINT [RECORDS] [RECORD_BYTES] [ROUNDS]`
 
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
