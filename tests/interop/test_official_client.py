@@ -8,6 +8,7 @@ official client loses records.
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Optional
 
 import pytest
@@ -18,6 +19,7 @@ from tests.interop.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from fluvio_cffi.devserver import DevServer
     from tests.interop.conftest import Official
@@ -113,13 +115,16 @@ def test_a_key_lands_in_the_same_partition(server: DevServer, official: Official
     assert len(set(ours)) == 7
 
 
-def test_official_reads_through_smartmodules(server: DevServer, official: Official) -> None:
+def test_official_reads_through_smartmodules(server: DevServer, official: Official, tmp_path: Path) -> None:
     with fluvio_cffi.sync.connect(server.endpoint) as client:
         client.admin.topics.create("topic")
         write(client, "topic", [(None, value) for value in (b"apple", b"berry", b"banana", b"plum")])
     module = SMARTMODULES / "filter.wasm"
     assert official.transform("topic", 2, "path", str(module)) == [b"apple", b"banana"]
-    official.upload("capitals", SMARTMODULES / "map.wasm")
+    # It uploads a file as it is, and the platform wants gzip.
+    packed = tmp_path / "map.wasm.gz"
+    packed.write_bytes(gzip.compress((SMARTMODULES / "map.wasm").read_bytes()))
+    official.upload("capitals", packed)
     assert official.transform("topic", 4, "name", "capitals") == [b"APPLE", b"BERRY", b"BANANA", b"PLUM"]
 
 

@@ -17,6 +17,12 @@ fn spec(module: &str, count: u64) -> TopicSpec {
     spec
 }
 
+/// The values in the topic `t`, and where its batches begin.
+async fn written(unit: &str) -> (Vec<String>, Vec<i64>) {
+    let log = Stream::open(unit, Vec::new()).await.answer().await;
+    (log.values(), log.batches.iter().map(|batch| batch.base_offset).collect())
+}
+
 /// A server with a topic `t` that `module` deduplicates.
 async fn start(module: &str, count: u64) -> (Server, String) {
     let config = Config { smart_module_memory: 32 * 65536, ..Config::default() };
@@ -64,10 +70,33 @@ async fn duplicates_are_dropped_within_a_batch_and_across_requests() {
     assert_eq!(produce(&mut other, "t", &[&batch_of(&["2", "3", "4"])]).await, [(ErrorCode::None, 4)]);
     // Of three it remembers 2, 3 and 4.
     assert_eq!(produce(&mut other, "t", &[&batch_of(&["1", "3"])]).await, [(ErrorCode::None, 7)]);
-    let log = Stream::open(&unit, Vec::new()).await.answer().await;
-    assert_eq!(log.values(), ["1", "2", "3", "4", "1"]);
-    let bases = log.batches.iter().map(|batch| batch.base_offset);
-    assert_eq!(bases.collect::<Vec<_>>(), [0, 4, 7]);
+    let (values, base_offsets) = written(&unit).await;
+    assert_eq!(values, ["1", "2", "3", "4", "1"]);
+    assert_eq!(base_offsets, [0, 4, 7]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_the_module_looks_back_on_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config { data_dir: Some(folder.path().to_owned()), ..Config::default() };
+    let server = Server::start(config.clone()).await.expect("start");
+    let mut controller = Raw::connect(&server.endpoint()).await;
+    upload(&mut controller, "module", "dedup", None).await;
+    assert!(create(&mut controller, "t", spec("module", 3)).await.error_code.is_ok());
+    let mut connection = Raw::connect(&unit_of(&mut controller).await).await;
+    let sets: [&[u8]; 2] = [&batch_of(&["1", "2"]), &batch_of(&["3", "4", "4"])];
+    assert_eq!(produce(&mut connection, "t", &sets).await, [(ErrorCode::None, 0), (ErrorCode::None, 2)]);
+    drop((controller, connection));
+    server.shutdown().await;
+
+    let server = Server::start(config).await.expect("start");
+    let unit = unit_of(&mut Raw::connect(&server.endpoint()).await).await;
+    let mut connection = Raw::connect(&unit).await;
+    // The last three offsets are 2, 3 and 4, and at 4 there is no record.
+    let again = batch_of(&["4", "3", "1"]);
+    assert_eq!(produce(&mut connection, "t", &[&again]).await, [(ErrorCode::None, 5)]);
+    assert_eq!(written(&unit).await.0, ["1", "2", "3", "4", "1"]);
     server.shutdown().await;
 }
 
