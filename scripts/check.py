@@ -160,8 +160,8 @@ class Checks:
     def rust(self) -> None:
         """Rust tests and, driven by them, the C tests and the checks of the header."""
         # First, because the server that the other tests use is built to the same place.
-        command = ["cargo", "test", "--locked", "--package", "fluvio-devserver", "--no-default-features"]
-        command += ["--test", "without_engine", "--test", "replay"]
+        command = ["cargo", "test", *WORKSPACE, "--no-default-features", "--test", "suite"]
+        command += ["--", "without_engine::", "replay::"]
         self.report.run("Rust tests without the SmartModule engine", command, timeout=60 * MINUTE)
         if self._build("dev"):
             command = ["cargo", "test", *WORKSPACE, "--no-fail-fast"]

@@ -90,8 +90,14 @@ pub(crate) async fn serve_stream<S: Service>(
     let outbox = Arc::new(outbox);
     outbox.faults().all().register(&outbox);
     let mut service = service(outbox.clone(), closed.clone());
-    let mut requests =
-        Requests { reader, buffer: BytesMut::new(), room: MIN_READ_BYTES, ended: false, max_frame_bytes };
+    let mut requests = Requests {
+        reader,
+        buffer: BytesMut::new(),
+        held: BytesMut::new(),
+        room: MIN_READ_BYTES,
+        ended: false,
+        max_frame_bytes,
+    };
     let ended = tokio::select! {
         ended = requests.serve(&outbox, &mut service) => ended,
         () = closed.cancelled() => Ok(()),
@@ -110,6 +116,8 @@ fn has_left(error: &anyhow::Error) -> bool {
 struct Requests<R> {
     reader: R,
     buffer: BytesMut,
+    /// What a fault keeps back of what was read.
+    held: BytesMut,
     /// Room that the buffer is given; it grows with what the client sends at a time.
     room: usize,
     /// The client sends nothing any more.
@@ -179,22 +187,40 @@ impl<R: AsyncRead + Unpin> Requests<R> {
     }
 
     async fn read(&mut self, faults: &ConnectionFaults) {
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let bytes = held.len();
+            self.buffer.unsplit(held);
+            return self.pass(faults, bytes);
+        }
         // From the front again where nothing is left of what was read: otherwise all of the room is in use in the end.
         let reclaimed = self.buffer.is_empty() && self.buffer.try_reclaim(self.room);
         if !reclaimed && self.buffer.capacity() - self.buffer.len() < MIN_READ_BYTES {
             self.buffer.reserve(self.room);
         }
         let room = self.buffer.capacity() - self.buffer.len();
-        let read = match faults.limit(Direction::Received) {
-            None => self.reader.read_buf(&mut self.buffer).await,
-            Some(most) => (&mut self.reader).take(most).read_buf(&mut self.buffer).await,
-        };
-        faults.count(Direction::Received, read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(read @ 1..) if read == room => self.room = (self.room * 4).min(READ_BYTES),
-            Ok(1..) => {}
+        match self.reader.read_buf(&mut self.buffer).await {
             Ok(0) | Err(_) => self.ended = true,
+            Ok(read) => {
+                if read == room {
+                    self.room = (self.room * 4).min(READ_BYTES);
+                }
+                self.pass(faults, read);
+            }
         }
+    }
+
+    /// Lets the last bytes of the buffer pass as far as no fault is in the way. Asked after they were read, because a fault
+    /// may have come while they were waited for.
+    fn pass(&mut self, faults: &ConnectionFaults, bytes: usize) {
+        let passed = match faults.limit(Direction::Received) {
+            None => bytes,
+            Some(most) => bytes.min(usize::try_from(most).unwrap_or(usize::MAX)),
+        };
+        if passed < bytes {
+            self.held = self.buffer.split_off(self.buffer.len() - (bytes - passed));
+        }
+        faults.count(Direction::Received, passed);
     }
 }
 

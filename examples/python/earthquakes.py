@@ -16,15 +16,17 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import anyio
 import trio
@@ -166,6 +168,13 @@ class Job:
         return found
 
 
+async def cancelled_by_interrupt(work: Coroutine[Any, Any, None]) -> None:
+    """Lets Ctrl-C cancel `work`: asyncio before 3.11 lets KeyboardInterrupt strike inside its own code."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    await task
+
+
 def run_in_thread(job: Job, reader: Reader, backend: str) -> threading.Thread:
     """Starts a reader with an event loop of its own."""
     bar = job.bar(f"read under {backend}")
@@ -262,7 +271,7 @@ def run(console: Console, endpoint: str, events: list[Event], total: int) -> int
             with Progress(*columns, console=console) as progress:
                 job = Job(endpoint, topic, events, total, progress)
                 threads = [run_in_thread(job, reader, reader.name) for reader in readers]
-                asyncio.run(job.write())
+                asyncio.run(cancelled_by_interrupt(job.write()))
                 for thread in threads:
                     thread.join()
         finally:
@@ -312,7 +321,7 @@ def main() -> int:
     except fluvio_cffi.FluvioError as error:
         console.print(f"[red]{type(error).__name__}: {error}")
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
 

@@ -43,7 +43,7 @@ pub(crate) struct DataDir {
     logs: PathBuf,
     deletions: AtomicU64,
     tasks: TaskTracker,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl DataDir {
@@ -142,7 +142,7 @@ impl DataDir {
 }
 
 /// Takes the lock of a directory, or says who has it.
-fn lock(root: &Path) -> anyhow::Result<File> {
+fn lock(root: &Path) -> anyhow::Result<Lock> {
     let path = root.join("LOCK");
     let mut file = File::options()
         .read(true)
@@ -169,7 +169,18 @@ fn lock(root: &Path) -> anyhow::Result<File> {
         writeln!(file, "{}", std::process::id())
     };
     own().with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(file)
+    Ok(Lock(file))
+}
+
+/// The lock of a directory.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a process that is just being started by another thread has it too. If this
+        // fails, which it has no reason to do, the end of that process unlocks it.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {

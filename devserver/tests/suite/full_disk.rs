@@ -1,0 +1,120 @@
+//! Storage that takes no more: producers are told StorageError, the server stays up, nothing that was acknowledged is
+//! lost, and writing works again once there is room.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::consume::{range, read};
+use crate::common::process::{BINARY, Process, options};
+use crate::common::{Raw, batch_of, create, produce, unit_of};
+use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_protocol::link::ErrorCode;
+use tempfile::TempDir;
+
+/// Fills `topic` until storage takes no more, and returns where it ends.
+async fn fill(unit: &str, topic: &str) -> i64 {
+    let mut connection = Raw::connect(unit).await;
+    let (large, small) = (batch_of(&[b'x'; 3000], 1), batch_of(b"small", 1));
+    let mut end = range(&mut connection, topic).await.1;
+    // Entries of one request share a write: each has its own chance.
+    loop {
+        let results = produce(&mut connection, topic, &[&large, &large]).await;
+        for (code, offset) in &results {
+            match code {
+                ErrorCode::None => {
+                    assert_eq!(*offset, end);
+                    end += 1;
+                }
+                code => assert_eq!(*code, ErrorCode::StorageError),
+            }
+        }
+        if results.iter().all(|(code, _)| *code != ErrorCode::None) {
+            break;
+        }
+    }
+    // What does not fit says nothing about what is smaller; the first failure leaves no trace before the next batch.
+    while produce(&mut connection, topic, &[&small]).await[0].0 == ErrorCode::None {
+        end += 1;
+    }
+    assert_eq!(produce(&mut connection, topic, &[&large, &small]).await[0].0, ErrorCode::StorageError);
+    assert_eq!(range(&mut connection, topic).await, (0, end));
+    assert_eq!(read(unit, topic, 0, end).await.len(), end as usize);
+    end
+}
+
+/// Goes on writing behind `end`, restarts by force, and looks whether all is there.
+async fn go_on(unit: &str, topic: &str, end: i64) {
+    let mut connection = Raw::connect(unit).await;
+    let large = batch_of(&[b'y'; 3000], 2);
+    let results = produce(&mut connection, topic, &[&large, &large]).await;
+    assert_eq!(results, [(ErrorCode::None, end), (ErrorCode::None, end + 2)]);
+    assert_eq!(read(unit, topic, 0, end + 4).await.len(), end as usize + 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_may_not_grow() {
+    let directory = TempDir::new().expect("a directory");
+    // The soft limit counts in blocks whose size depends on the shell; without its signal, it is an error of write().
+    let script = r#"trap "" XFSZ; ulimit -S -f 100; exec "$0" "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, BINARY]).args(options(directory.path())).args(["--fsync", "always"]);
+    let server = Process::run(&mut command);
+    let mut controller = Raw::connect(&server.endpoint).await;
+    let unit = unit_of(&mut controller).await;
+    for topic in ["t", "u"] {
+        assert!(create(&mut controller, topic, TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
+    }
+    let end = fill(&unit, "t").await;
+    // Others have files of their own.
+    fill(&unit, "u").await;
+    let pid = server.child.id().to_string();
+    let raised =
+        Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().expect("prlimit");
+    assert!(raised.success());
+    go_on(&unit, "t", end).await;
+    server.kill();
+    let server = Process::start(directory.path(), &[]);
+    let unit = unit_of(&mut Raw::connect(&server.endpoint).await).await;
+    assert_eq!(range(&mut Raw::connect(&unit).await, "t").await, (0, end + 4));
+    let log = server.terminate();
+    assert!(!log.contains("cut off"), "nothing was left of what failed: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_file_system() {
+    let directory = TempDir::new().expect("a directory");
+    // A file system of 300 KiB that only the server sees.
+    let script = r#"mount -t tmpfs -o size=300k tmpfs "$1" && head -c 100000 /dev/zero > "$1/ballast" && shift && exec "$@""#;
+    let mounting = ["-rm", "sh", "-c", script, "sh", directory.path().to_str().expect("text")];
+    let allowed =
+        Command::new("unshare").args(mounting).arg("true").output().is_ok_and(|run| run.status.success());
+    if !allowed {
+        // The other test of this file has shown the same with a limit on the size of files.
+        eprintln!("not run: this system does not let its users mount file systems");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(mounting).arg(BINARY).args(options(&directory.path().join("data")));
+    let server = Process::run(&mut command);
+    let mut controller = Raw::connect(&server.endpoint).await;
+    let unit = unit_of(&mut controller).await;
+    assert!(create(&mut controller, "t", TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
+    let end = fill(&unit, "t").await;
+    // Metadata finds no room either, and nothing is half changed.
+    let mut created = 0;
+    let refused = loop {
+        let name = format!("more-{created}");
+        let status = create(&mut controller, &name, TopicSpec::new_computed(1, 1, None)).await;
+        if !status.error_code.is_ok() {
+            break status;
+        }
+        created += 1;
+    };
+    assert_eq!(refused.error_code, ErrorCode::StorageError);
+    let ballast = format!("/proc/{}/root{}/ballast", server.child.id(), directory.path().display());
+    fs::remove_file(ballast).expect("remove");
+    go_on(&unit, "t", end).await;
+    let name = format!("more-{created}");
+    assert!(create(&mut controller, &name, TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
+    server.terminate();
+}

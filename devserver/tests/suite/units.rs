@@ -1,0 +1,143 @@
+//! SPUs that come and go with SPU groups, and what SPUs announce.
+
+use std::net::{Ipv6Addr, TcpListener};
+
+use crate::common::admin::{all, delete, put};
+use crate::common::{Arrival, Raw, SOON, batch_of, create, produce, unit_of};
+use fluvio_controlplane_metadata::partition::{PartitionResolution, PartitionSpec};
+use fluvio_controlplane_metadata::spg::{SpuGroupSpec, SpuGroupStatusResolution};
+use fluvio_controlplane_metadata::spu::{CustomSpuKey, CustomSpuSpec, SpuSpec};
+use fluvio_controlplane_metadata::topic::{TopicResolution, TopicSpec};
+use fluvio_devserver::{Config, Server};
+use fluvio_protocol::link::ErrorCode;
+
+async fn start(config: Config) -> (Server, Raw) {
+    let server = Server::start(config).await.expect("start");
+    let controller = Raw::connect(&server.endpoint()).await;
+    (server, controller)
+}
+
+fn group(min_id: i32, replicas: u16) -> SpuGroupSpec {
+    SpuGroupSpec { min_id, replicas, ..SpuGroupSpec::default() }
+}
+
+/// Ids and names of the SPUs that are online.
+async fn online(controller: &mut Raw) -> Vec<(i32, String)> {
+    let spus = all::<SpuSpec>(controller).await;
+    let mut online: Vec<_> =
+        spus.into_iter().filter(|spu| spu.status.is_online()).map(|spu| (spu.spec.id, spu.name)).collect();
+    online.sort();
+    online
+}
+
+async fn address_of(controller: &mut Raw, id: i32) -> String {
+    let spus = all::<SpuSpec>(controller).await;
+    spus.iter().find(|spu| spu.spec.id == id).expect("the SPU").spec.public_endpoint.addr()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_starts_its_spus_and_takes_them_away() {
+    let (server, mut controller) = start(Config::default()).await;
+    // It waits for SPUs, and gets its partitions with them.
+    let status = create(&mut controller, "wide", TopicSpec::new_computed(2, 3, None)).await;
+    assert_eq!(status.error_code, ErrorCode::TopicNotProvisioned);
+    assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
+    let known = [(10, "g-0".to_owned()), (11, "g-1".to_owned()), (5001, "custom-spu-5001".to_owned())];
+    assert_eq!(online(&mut controller).await, known);
+    let topics = all::<TopicSpec>(&mut controller).await;
+    assert_eq!(topics[0].status.resolution, TopicResolution::Provisioned);
+    assert_eq!(topics[0].status.replica_map[&0], [10, 11, 5001]);
+
+    let on_group = TopicSpec::new_assigned(vec![(0, vec![11])]);
+    assert!(create(&mut controller, "t", on_group).await.error_code.is_ok());
+    let mut unit = Raw::connect(&address_of(&mut controller, 11).await).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"x", 1)]).await, [(ErrorCode::None, 0)]);
+    let status = delete::<CustomSpuSpec>(&mut controller, CustomSpuKey::Id(11)).await;
+    assert_eq!(status.error_code, ErrorCode::SpuError);
+    assert_eq!(status.error_message.as_deref(), Some("expected 'Custom' spu, found 'Managed' spu"));
+
+    // Smaller, then larger again: the same partition is where it was.
+    assert!(put(&mut controller, "g", group(10, 1)).await.error_code.is_ok());
+    assert_eq!(unit.receive_within(SOON).await, Arrival::Closed);
+    assert_eq!(online(&mut controller).await.len(), 2);
+    assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
+    let mut unit = Raw::connect(&address_of(&mut controller, 11).await).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"x", 1)]).await, [(ErrorCode::None, 1)]);
+
+    assert!(delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await.error_code.is_ok());
+    assert_eq!(unit.receive_within(SOON).await, Arrival::Closed);
+    assert_eq!(online(&mut controller).await, known[2..]);
+    assert_eq!(all::<SpuGroupSpec>(&mut controller).await.len(), 0);
+    let partitions = all::<PartitionSpec>(&mut controller).await;
+    let states: Vec<_> = partitions
+        .into_iter()
+        .map(|partition| (partition.spec.leader, partition.status.resolution))
+        .collect();
+    let (gone, there) = (PartitionResolution::LeaderOffline, PartitionResolution::Online);
+    assert_eq!(states, [(11, gone), (5001, there.clone()), (5001, there)]);
+    let status = delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await;
+    assert_eq!(status.error_code, ErrorCode::SpuNotFound);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_ids_are_taken_is_invalid() {
+    let (server, mut controller) = start(Config::default()).await;
+    // As on the real server, creation succeeds.
+    assert!(put(&mut controller, "g", group(5000, 2)).await.error_code.is_ok());
+    let groups = all::<SpuGroupSpec>(&mut controller).await;
+    assert_eq!(groups[0].status.resolution, SpuGroupStatusResolution::Invalid);
+    assert_eq!(groups[0].status.reason.as_deref(), Some("conflict with: 5001"));
+    assert_eq!(online(&mut controller).await.len(), 1);
+    assert!(delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await.error_code.is_ok());
+    assert_eq!(online(&mut controller).await.len(), 1);
+    for (min_id, replicas) in [(i32::MAX, 2), (-1, 1), (1, 5000)] {
+        let status = put(&mut controller, "g", group(min_id, replicas)).await;
+        assert_eq!(status.error_code, ErrorCode::SpuError);
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spus_announce_what_they_are_told_to() {
+    let free =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let config = |advertise: &str| Config {
+        advertise: Some(advertise.to_owned()),
+        spu_port: Some(free.port()),
+        ..Config::default()
+    };
+    for (host, announced) in [("build.example", "build.example"), ("::1", "[::1]"), ("10.0.0.9", "10.0.0.9")]
+    {
+        let (server, mut controller) = start(config(host)).await;
+        assert_eq!(unit_of(&mut controller).await, format!("{announced}:{}", free.port()));
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spus_on_all_interfaces_announce_one_that_can_be_reached() {
+    let (server, mut controller) =
+        start(Config { listen: "0.0.0.0:0".to_owned(), ..Config::default() }).await;
+    create(&mut controller, "t", TopicSpec::new_computed(1, 1, None)).await;
+    let announced = unit_of(&mut controller).await;
+    assert!(!announced.starts_with("0.0.0.0"), "{announced}");
+    let mut unit = Raw::connect(&announced).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"x", 1)]).await, [(ErrorCode::None, 0)]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listens_on_ipv6() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("this machine has no IPv6");
+        return;
+    }
+    let (server, mut controller) = start(Config { listen: "[::1]:0".to_owned(), ..Config::default() }).await;
+    create(&mut controller, "t", TopicSpec::new_computed(1, 1, None)).await;
+    let announced = unit_of(&mut controller).await;
+    assert!(announced.starts_with("[::1]:"), "{announced}");
+    let mut unit = Raw::connect(&announced).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"x", 1)]).await, [(ErrorCode::None, 0)]);
+    server.shutdown().await;
+}
