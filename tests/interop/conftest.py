@@ -68,6 +68,18 @@ class Official:
         values = self._act("transform", topic, str(count), by, module)
         return [bytes.fromhex(value) for value in values]
 
+    def resume(self, topic: str, consumer: str, count: int) -> list[bytes]:
+        """The next values of partition 0 for a consumer, which stores that it has them."""
+        return [bytes.fromhex(value) for value in self._act("resume", topic, consumer, str(count))]
+
+    def offsets(self) -> list[tuple[str, str, int, int]]:
+        """Consumer, topic, partition and offset of all that consumers have stored."""
+        return [tuple(entry) for entry in self._act("offsets")]
+
+    def forget(self, topic: str, consumer: str) -> None:
+        """Deletes what a consumer has stored for partition 0."""
+        self._act("forget", topic, consumer)
+
 
 @pytest.fixture
 def server() -> Iterator[DevServer]:

@@ -7,10 +7,15 @@
     official.py ENDPOINT consume TOPIC PARTITION
     official.py ENDPOINT upload NAME FILE
     official.py ENDPOINT transform TOPIC COUNT name|path MODULE
+    official.py ENDPOINT resume TOPIC CONSUMER COUNT
+    official.py ENDPOINT offsets
+    official.py ENDPOINT forget TOPIC CONSUMER
 
 `produce` takes [[key, value], ...] in hex on stdin and prints [[partition, offset], ...]; `consume` reads
 up to the end of the partition and prints [[offset, key, value], ...]; `transform` takes COUNT records of
-partition 0 through a SmartModule and prints their values.
+partition 0 through a SmartModule and prints their values. `resume` takes COUNT records of partition 0 from
+where CONSUMER is, stores where that is then, and prints their values; `offsets` prints
+[[consumer, topic, partition, offset], ...]; `forget` deletes what CONSUMER has stored for partition 0.
 
 It imports nothing of this project. The official client has no NULL key: it cannot send one, and reads one as
 the five bytes "No key".
@@ -83,6 +88,28 @@ def transform(endpoint: str, topic: str, count: str, by: str, module: str) -> li
     return [bytes(next(records).value()).hex() for _ in range(int(count))]
 
 
+def resume(endpoint: str, topic: str, consumer: str, count: str) -> list[str]:
+    builder = fluvio.ConsumerConfigExtBuilder(topic)
+    builder.partition(0)
+    builder.offset_start(fluvio.Offset.beginning())
+    builder.offset_consumer(consumer)
+    builder.offset_strategy(fluvio.OffsetManagementStrategy.MANUAL)
+    records = fluvio.Fluvio.connect_with_config(configuration(endpoint)).consumer_with_config(builder.build())
+    values = [bytes(next(records).value()).hex() for _ in range(int(count))]
+    records.offset_commit()
+    records.offset_flush()
+    return values
+
+
+def offsets(endpoint: str) -> list[tuple[str, str, int, int]]:
+    found = fluvio.Fluvio.connect_with_config(configuration(endpoint)).consumer_offsets()
+    return [(entry.consumer_id, entry.topic, entry.partition, entry.offset) for entry in found]
+
+
+def forget(endpoint: str, topic: str, consumer: str) -> None:
+    fluvio.Fluvio.connect_with_config(configuration(endpoint)).delete_consumer_offset(consumer, topic, 0)
+
+
 if __name__ == "__main__":
     endpoint, action, *arguments = sys.argv[1:]
     actions: dict[str, Any] = {
@@ -93,5 +120,8 @@ if __name__ == "__main__":
         "consume": consume,
         "upload": upload,
         "transform": transform,
+        "resume": resume,
+        "offsets": offsets,
+        "forget": forget,
     }
     json.dump(actions[action](endpoint, *arguments), sys.stdout)

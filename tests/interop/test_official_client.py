@@ -128,6 +128,22 @@ def test_official_reads_through_smartmodules(server: DevServer, official: Offici
     assert official.transform("topic", 4, "name", "capitals") == [b"APPLE", b"BERRY", b"BANANA", b"PLUM"]
 
 
+def test_an_official_consumer_goes_on_where_it_was(server: DevServer, official: Official) -> None:
+    with fluvio_cffi.sync.connect(server.endpoint) as client:
+        client.admin.topics.create("topic")
+        write(client, "topic", [(None, b"%d" % i) for i in range(10)])
+    assert official.offsets() == []
+    assert official.resume("topic", "one", 3) == [b"0", b"1", b"2"]
+    # Stored is the last offset that was seen.
+    assert official.offsets() == [("one", "topic", 0, 2)]
+    assert official.resume("topic", "one", 4) == [b"3", b"4", b"5", b"6"]
+    assert official.resume("topic", "two", 1) == [b"0"]
+    assert sorted(official.offsets()) == [("one", "topic", 0, 6), ("two", "topic", 0, 0)]
+    official.forget("topic", "one")
+    assert official.offsets() == [("two", "topic", 0, 0)]
+    assert official.resume("topic", "one", 1) == [b"0"]
+
+
 @pytest.mark.parametrize("count", [20_000])
 def test_a_backlog_over_one_mebibyte_is_whole_with_ours_only(
     server: DevServer, official: Official, count: int

@@ -10,6 +10,7 @@ use fluvio_controlplane_metadata::spu::{CustomSpuKey, CustomSpuSpec, SpuSpec};
 use fluvio_controlplane_metadata::topic::{TopicResolution, TopicSpec};
 use fluvio_devserver::{Config, Server};
 use fluvio_protocol::link::ErrorCode;
+use tempfile::TempDir;
 
 async fn start(config: Config) -> (Server, Raw) {
     let server = Server::start(config).await.expect("start");
@@ -77,6 +78,42 @@ async fn a_group_starts_its_spus_and_takes_them_away() {
     assert_eq!(states, [(11, gone), (5001, there.clone()), (5001, there)]);
     let status = delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await;
     assert_eq!(status.error_code, ErrorCode::SpuNotFound);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_and_what_its_spus_lead_outlive_a_restart() {
+    let directory = TempDir::new().expect("a directory");
+    let config = Config { data_dir: Some(directory.path().to_owned()), ..Config::default() };
+    let (server, mut controller) = start(config.clone()).await;
+    assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
+    // Its ids are taken: it is known, and has no SPUs.
+    assert!(put(&mut controller, "h", group(11, 1)).await.error_code.is_ok());
+    let on_group = TopicSpec::new_assigned(vec![(0, vec![11])]);
+    assert!(create(&mut controller, "t", on_group).await.error_code.is_ok());
+    let known = online(&mut controller).await;
+    assert_eq!(known.len(), 3);
+    let mut unit = Raw::connect(&address_of(&mut controller, 11).await).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"x", 1)]).await, [(ErrorCode::None, 0)]);
+    server.shutdown().await;
+
+    let (server, mut controller) = start(config).await;
+    assert_eq!(online(&mut controller).await, known);
+    let resolutions: Vec<_> = all::<SpuGroupSpec>(&mut controller)
+        .await
+        .into_iter()
+        .map(|group| (group.name, group.status.resolution))
+        .collect();
+    let expected = [
+        ("g".to_owned(), SpuGroupStatusResolution::Reserved),
+        ("h".to_owned(), SpuGroupStatusResolution::Invalid),
+    ];
+    assert_eq!(resolutions, expected);
+    let mut unit = Raw::connect(&address_of(&mut controller, 11).await).await;
+    assert_eq!(produce(&mut unit, "t", &[&batch_of(b"y", 1)]).await, [(ErrorCode::None, 1)]);
+    assert!(delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await.error_code.is_ok());
+    assert_eq!(unit.receive_within(SOON).await, Arrival::Closed);
+    assert_eq!(online(&mut controller).await, known[2..]);
     server.shutdown().await;
 }
 
