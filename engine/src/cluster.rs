@@ -145,6 +145,7 @@ impl Cluster {
     pub(crate) async fn refresh_topic(&self, topic: &str) -> Result<()> {
         // The semaphore is never closed.
         let _turn = self.refreshes.acquire().await;
+        let asked = self.view.revision();
         let filters = [topic.to_owned()];
         let topics = self.list::<TopicSpec>(&filters, false).await?;
         let found = match topics.into_iter().find(|object| object.name == topic) {
@@ -154,7 +155,9 @@ impl Cluster {
             }
         };
         let Some(found) = found else {
-            self.view.forget_topic(topic);
+            if !self.view.forget_topic(asked, topic) {
+                return Ok(());
+            }
             return Err(Error::new(
                 ErrorKind::TopicNotFound,
                 format!("there is no topic {topic:?} on {}: create it first", self.endpoint),
@@ -163,7 +166,7 @@ impl Cluster {
         let system = found.spec.is_system();
         let partitions = self.list::<PartitionSpec>(&filters, system).await?;
         let spus = self.list::<SpuSpec>(&[], false).await?;
-        self.view.merge_topic(&found, &partitions, &spus);
+        self.view.merge_topic(asked, &found, &partitions, &spus);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use fluvio_spu_schema::server::stream_fetch::{StreamFetchRequest, StreamFetchRes
 use fluvio_spu_schema::server::update_offset::UpdateOffsetsResponse;
 use wire::builder::BatchBuilder;
 
-use super::{World, encoded, scripted, scripted_per_connection, send, soon};
+use super::{OTHER, World, encoded, scripted, scripted_per_connection, send, soon};
 use crate::consumer::{Consumer, Taken};
 use crate::protocol::RecordBytes;
 use crate::{ErrorKind, Result};
@@ -68,7 +68,7 @@ async fn a_consumer_follows_the_leader() {
     let consumer = world.consumer().await;
     assert_eq!(take(&consumer).await.unwrap(), (0, b"before".to_vec()));
     let (address, mut asked) = scripted(one_answer(batch(1, &[b"after"]))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     assert_eq!(take(&consumer).await.unwrap(), (1, b"after".to_vec()));
     let request = loop {
         let (key, frame) = soon(asked.recv()).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_damaged_batch_is_told_after_the_good_ones() {
     let mut damaged = batch(1, &[b"bad"]);
     damaged[70] ^= 1;
     let (address, _asked) = scripted(one_answer([batch(0, &[b"good"]), damaged].concat())).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     assert_eq!(take(&consumer).await.unwrap(), (0, b"good".to_vec()));
     let error = take(&consumer).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -102,7 +102,7 @@ async fn a_batch_that_never_comes_whole_is_an_error() {
     let consumer = world.consumer().await;
     let start = batch(0, &[&[7; 1000]])[..100].to_vec();
     let (address, mut asked) = scripted(move |key| (key == 1003).then(|| streamed(&start))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let error = take(&consumer).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RecordTooLarge, "{error}");
     let mut streams = 0;
@@ -121,7 +121,7 @@ async fn silence_on_an_idle_stream_is_noticed() {
     let (address, _asked) =
         scripted_per_connection(move |connection, key| if connection == 0 { None } else { answer(key) })
             .await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     assert_eq!(take(&consumer).await.unwrap(), (0, b"value".to_vec()));
 }
 
@@ -135,12 +135,12 @@ async fn an_added_partition_is_read() {
         let begun = futures_util::poll!(opening.as_mut());
         assert!(begun.is_pending());
         let (address, _asked) = scripted(one_answer(batch(0, &[b"value"]))).await;
-        world.place(5002, &address);
+        world.place(OTHER, &address).await;
         let mut consumer = None;
         if !early {
             consumer = Some(opening.as_mut().await);
         }
-        world.lead(1, 5002);
+        world.add_partition(OTHER).await;
         let consumer = match consumer {
             Some(consumer) => consumer,
             None => opening.await,

@@ -1,20 +1,17 @@
 //! What only a server with two minds does: an SPU that is scripted frame by frame, behind the metadata of a real dev
-//! server whose view is bent to lead there.
+//! server that announces its address.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use fluvio_controlplane_metadata::message::{Message, MsgType};
-use fluvio_controlplane_metadata::partition::PartitionSpec;
-use fluvio_controlplane_metadata::spu::{IngressAddr, SpuSpec};
-use fluvio_controlplane_metadata::topic::TopicSpec;
-use fluvio_devserver::{Config, Server};
+use fluvio_controlplane_metadata::topic::{AddPartition, TopicSpec, UpdateTopicAction};
+use fluvio_devserver::{Config, Fault, Server};
+use fluvio_protocol::Encoder;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::link::versions::{ApiVersionKey, ApiVersionsResponse, PlatformVersion};
-use fluvio_protocol::{Decoder, Encoder};
-use fluvio_sc_schema::core::Spec;
-use fluvio_sc_schema::objects::{Metadata, MetadataUpdate};
+use fluvio_sc_schema::TryEncodableFrom;
+use fluvio_sc_schema::objects::{ObjectApiUpdateRequest, UpdateRequest};
 use fluvio_spu_schema::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,11 +30,12 @@ mod producer;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The SPU id of the dev server.
+/// The SPUs of the dev server: the leader of partition 0, and another one.
 const SPU: i32 = 5001;
+const OTHER: i32 = 5002;
 
 struct World {
-    _server: Server,
+    server: Server,
     cluster: Arc<Cluster>,
     topic: &'static str,
 }
@@ -49,7 +47,8 @@ impl World {
 
     /// With a request time-out of so many milliseconds.
     async fn patient(request_timeout_ms: u64) -> Self {
-        let server = Server::start(Config { cut_batches: true, ..Config::default() }).await.unwrap();
+        let config = Config { cut_batches: true, spus: 2, ..Config::default() };
+        let server = Server::start(config).await.unwrap();
         let options = ClientOptions {
             endpoint: Some(server.endpoint()),
             request_timeout_ms,
@@ -59,32 +58,49 @@ impl World {
         let topic = "orders";
         let admin = crate::admin::Admin { cluster: Arc::clone(&cluster) };
         admin.create_topic(CreateTopic::from_json(r#"{"name": "orders"}"#).unwrap()).await.unwrap();
-        // As the watch tells it: from here on the view changes only where a test changes it.
-        let mut changes = cluster.view.changes();
-        soon(changes.wait_for(|_| cluster.view.leader(topic, 0).is_some())).await.unwrap();
-        World { _server: server, cluster, topic }
+        let world = World { server, cluster, topic };
+        world.lead(0, SPU).await;
+        world
     }
 
-    /// From here on the SPU is said to be at `address`.
-    fn lead_to(&self, address: &str) {
-        self.place(SPU, address);
+    /// From here on the SPU of partition 0 is said to be at `address`.
+    async fn lead_to(&self, address: &str) {
+        self.place(SPU, address).await;
         assert_eq!(self.cluster.view.leader(self.topic, 0).unwrap().address, address);
     }
 
-    /// From here on this SPU leads this partition, which is added if it is not there.
-    fn lead(&self, partition: u32, spu: i32) {
-        let name = format!("{}-{partition}", self.topic);
-        self.cluster.view.update_partitions(change(&name, PartitionSpec::new(spu, vec![spu])), false);
-        let count = self.cluster.view.partition_count(self.topic).unwrap_or(0).max(partition + 1);
-        self.cluster.view.update_topics(change(self.topic, TopicSpec::new_computed(count, 1, None)), false);
+    /// From here on this SPU leads this partition.
+    async fn lead(&self, partition: u32, spu: i32) {
+        self.server.move_leader(self.topic, partition, spu).unwrap();
+        let view = &self.cluster.view;
+        self.known(|| view.leader(self.topic, partition).is_some_and(|leader| leader.id == spu)).await;
     }
 
-    fn place(&self, spu: i32, address: &str) {
-        let (host, port) = address.rsplit_once(':').unwrap();
-        let mut spec = SpuSpec { id: spu, ..SpuSpec::default() };
-        spec.public_endpoint.port = port.parse().unwrap();
-        spec.public_endpoint.ingress = vec![IngressAddr::from_ip(host.to_owned())];
-        self.cluster.view.update_spus(change(&format!("custom-spu-{spu}"), spec), false);
+    /// From here on an SPU is said to be at `address`.
+    async fn place(&self, spu: i32, address: &str) {
+        let fault = format!(r#"{{"kind": "advertised-address", "plane": {spu}, "address": "{address}"}}"#);
+        // The last one counts.
+        self.server.inject(Fault::from_json(&fault).unwrap()).unwrap();
+        self.known(|| self.cluster.view.spu(spu).is_some_and(|known| known.address == address)).await;
+    }
+
+    /// Adds partition 1, led by this SPU.
+    async fn add_partition(&self, spu: i32) {
+        let add = || UpdateTopicAction::AddPartition(AddPartition { count: 1 });
+        let request = |version| {
+            let update = UpdateRequest::<TopicSpec>::new(self.topic.to_owned(), add());
+            Ok(ObjectApiUpdateRequest::try_encode_from(update, version).unwrap())
+        };
+        let status = self.cluster.admin.call(false, request).await.unwrap();
+        assert_eq!(status.error_code, ErrorCode::None);
+        self.lead(1, spu).await;
+        self.known(|| self.cluster.view.partition_count(self.topic) == Some(2)).await;
+    }
+
+    /// Waits until the view is so, as the watch tells it.
+    async fn known(&self, is_so: impl Fn() -> bool) {
+        let mut changes = self.cluster.view.changes();
+        soon(changes.wait_for(|_| is_so())).await.unwrap();
     }
 
     async fn producer(&self, options: &str) -> Producer {
@@ -96,15 +112,6 @@ impl World {
         let options = ConsumerOptions::from_json(r#"{"start": {"beginning": 0}}"#).unwrap();
         Consumer::open(Arc::clone(&self.cluster), self.topic, options).await.unwrap()
     }
-}
-
-fn change<S>(name: &str, spec: S) -> MetadataUpdate<S>
-where
-    S: Spec + Encoder + Decoder,
-    S::Status: Encoder + Decoder + Default + std::fmt::Debug,
-{
-    let content = Metadata { name: name.to_owned(), spec, status: Default::default() };
-    MetadataUpdate { epoch: 1, changes: vec![Message { header: MsgType::UPDATE, content }], all: Vec::new() }
 }
 
 struct Tell(oneshot::Sender<Result<Ack>>);

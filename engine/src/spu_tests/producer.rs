@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluvio_controlplane_metadata::partition::PartitionSpec;
+use fluvio_controlplane_metadata::message::{Message, MsgType};
+use fluvio_controlplane_metadata::partition::{PartitionSpec, PartitionStatus};
 use fluvio_protocol::link::ErrorCode;
+use fluvio_sc_schema::objects::{Metadata, MetadataUpdate};
 
 use super::{
-    Asked, SPU, World, change, produced, produced_to, scripted, scripted_per_connection, send, send_to, soon,
+    Asked, OTHER, SPU, World, produced, produced_to, scripted, scripted_per_connection, send, send_to, soon,
 };
 use crate::ErrorKind;
 
@@ -18,12 +20,12 @@ async fn an_impossible_offset_is_refused() {
     let producer = world.producer("{}").await;
     for base_offset in [i64::MAX, -1] {
         let (address, _asked) = scripted(move |_| Some(produced(ErrorCode::None, base_offset))).await;
-        world.lead_to(&address);
+        world.lead_to(&address).await;
         let error = soon(send(&producer, b"value")).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     }
     let (address, _asked) = scripted(|_| Some(produced(ErrorCode::None, 7))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     assert_eq!(soon(send(&producer, b"value")).await.unwrap().unwrap().offset, 7);
 }
 
@@ -41,7 +43,7 @@ async fn a_retry_keeps_the_order() {
     ]
     .into_iter();
     let (address, mut asked) = scripted(move |_| answers.next()).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let first = send(&producer, &[1; 900]);
     let mut seen = vec![filling(soon(asked.recv()).await.unwrap())];
     while seen[0].is_none() {
@@ -72,7 +74,7 @@ async fn what_was_written_is_not_sent_again() {
     let late = ErrorCode::RequestTimedOut { timeout_ms: 10, kind: Default::default() };
     let answer = produced(late, 5);
     let (address, mut asked) = scripted(move |_| Some(answer.clone())).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let error = soon(send(&producer, b"value")).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     soon(producer.close()).await.unwrap();
@@ -90,11 +92,13 @@ async fn close_does_not_wait_for_a_pause() {
     let producer = world.producer(r#"{"retry_initial_ms": 60000, "retry_max_ms": 60000}"#).await;
     let admin = crate::admin::Admin { cluster: Arc::clone(&world.cluster) };
     admin.delete_topic(world.topic).await.unwrap();
-    let mut changes = world.cluster.view.changes();
-    soon(changes.wait_for(|_| world.cluster.view.leader(world.topic, 0).is_none())).await.unwrap();
+    world.known(|| world.cluster.view.leader(world.topic, 0).is_none()).await;
     // As if the watch had not told yet: the leader is tried, cannot be reached, and the server is asked about the topic.
-    world.cluster.view.update_partitions(change("orders-0", PartitionSpec::new(SPU, vec![SPU])), false);
-    world.lead_to("127.0.0.1:1");
+    let spec = PartitionSpec::new(SPU, vec![SPU]);
+    let content = Metadata { name: "orders-0".to_owned(), spec, status: PartitionStatus::default() };
+    let changes = vec![Message { header: MsgType::UPDATE, content }];
+    world.cluster.view.update_partitions(MetadataUpdate { epoch: 1, changes, all: Vec::new() }, false);
+    world.lead_to("127.0.0.1:1").await;
     let error = soon(send(&producer, b"value")).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TopicDeleted, "{error}");
     soon(producer.close()).await.unwrap();
@@ -106,7 +110,7 @@ async fn a_backlog_fills_what_may_be_in_flight() {
     let world = World::new().await;
     let producer = world.producer(r#"{"in_flight": 3, "batch_bytes": 1024, "linger_ms": 60000}"#).await;
     let (address, mut asked) = scripted(|_| None).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let fates: Vec<_> = (0..5).map(|number| send(&producer, &[number; 900])).collect();
     let mut sent = Vec::new();
     while sent.len() < 3 {
@@ -122,13 +126,13 @@ async fn a_moved_leader_changes_no_order() {
     let world = World::patient(400).await;
     let producer = world.producer("{}").await;
     let (old, mut asked_old) = scripted(|_| None).await;
-    world.lead_to(&old);
+    world.lead_to(&old).await;
     let first = send(&producer, &[1; 900]);
     while soon(asked_old.recv()).await.unwrap().0 != 0 {}
     let mut next = 0..;
     let (new, mut asked_new) = scripted(move |_| next.next().map(|at| produced(ErrorCode::None, at))).await;
-    world.place(5002, &new);
-    world.lead(0, 5002);
+    world.place(OTHER, &new).await;
+    world.lead(0, OTHER).await;
     let second = send(&producer, &[2; 900]);
     assert_eq!(soon(first).await.unwrap().unwrap().offset, 0);
     assert_eq!(soon(second).await.unwrap().unwrap().offset, 1);
@@ -146,7 +150,7 @@ async fn an_unanswered_request_is_repeated_on_another_connection() {
     let producer = world.producer("{}").await;
     let (address, _asked) =
         scripted_per_connection(|connection, _| (connection > 0).then(|| produced(ErrorCode::None, 3))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     assert_eq!(soon(send(&producer, b"value")).await.unwrap().unwrap().offset, 3);
 }
 
@@ -158,7 +162,7 @@ async fn retries_end_with_the_delivery_time_out() {
         r#"{"retry_initial_ms": 50, "retry_max_ms": 100, "delivery_timeout_ms": 400, "batch_bytes": 1024}"#;
     let producer = world.producer(options).await;
     let (address, mut asked) = scripted(|_| Some(produced(ErrorCode::NotLeaderForPartition, -1))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     // More batches wait behind the first one.
     let fates = [1, 2, 3].map(|number| send(&producer, &[number; 900]));
     let [first, ..] = fates;
@@ -178,8 +182,8 @@ async fn a_partition_that_failed_comes_back_into_turn() {
     let world = World::new().await;
     let producer = world.producer(r#"{"delivery_timeout_ms": 200}"#).await;
     // Before the dispatcher has run for the first time.
-    world.place(5002, "127.0.0.1:1");
-    world.lead(1, 5002);
+    world.place(OTHER, "127.0.0.1:1").await;
+    world.add_partition(OTHER).await;
     let counted = async {
         while producer.partition_count() < 2 {
             tokio::task::yield_now().await
@@ -190,7 +194,7 @@ async fn a_partition_that_failed_comes_back_into_turn() {
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.message().contains("127.0.0.1:1"), "{error}");
     let (address, _asked) = scripted(|_| Some(produced_to(1, ErrorCode::None, 0))).await;
-    world.place(5002, &address);
+    world.place(OTHER, &address).await;
     let mut partitions = Vec::new();
     for _ in 0..4 {
         partitions.push(soon(send(&producer, b"value")).await.unwrap().unwrap().partition);
@@ -204,7 +208,7 @@ async fn a_batch_lingers() {
     let world = World::new().await;
     let producer = world.producer(r#"{"linger_ms": 400}"#).await;
     let (address, mut asked) = scripted(|_| Some(produced(ErrorCode::None, 0))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let first = send(&producer, &[1; 900]);
     assert!(tokio::time::timeout(Duration::from_millis(50), asked.recv()).await.is_err());
     let second = send(&producer, &[2; 900]);
@@ -220,7 +224,7 @@ async fn a_flush_waits_for_a_batch_that_was_overtaken() {
     let codes = [(ErrorCode::NotLeaderForPartition, -1), (ErrorCode::None, 0), (ErrorCode::None, 1)];
     let mut answers = codes.into_iter();
     let (address, _asked) = scripted(move |_| answers.next().map(|(code, at)| produced(code, at))).await;
-    world.lead_to(&address);
+    world.lead_to(&address).await;
     let mut first = send(&producer, &[1; 900]);
     let flush = producer.flush();
     tokio::pin!(flush);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::{Cluster, PATIENCE, options, receive, submit};
+use crate::common::{Cluster, PATIENCE, options, receive, send, submit, topic};
 use engine::admin::CreateTopic;
 use engine::consumer::Taken;
 use engine::producer::ProducerOptions;
-use fluvio_devserver::Config;
+use fluvio_devserver::{Config, Fault};
 use rand::Rng;
 
 const SPUS: [i32; 3] = [5001, 5002, 5003];
@@ -85,6 +85,29 @@ async fn nothing_is_lost_while_leaders_move_and_spus_come_and_go() {
     let seen = by_partition(receive(&live, total).await);
     assert!(seen == log, "the live consumer saw something else than the log holds");
     assert!(matches!(live.take(), Ok(Taken::Empty)));
+}
+
+/// A watch that lags behind does not keep clients from the new leader: they ask for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moved_leader_is_found_although_the_watch_says_nothing() {
+    let cluster = Cluster::with(Config { spus: 2, cut_batches: true, ..Config::default() }).await;
+    let (server, client) = (cluster.server(), cluster.client().await);
+    let name = &topic(&client, 1).await;
+    server.move_leader(name, 0, SPUS[0]).expect("move");
+    let producer = client.producer(name, ProducerOptions::default()).await.unwrap();
+    let consumer = client.consumer(name, options(r#"{"start": {"beginning": 0}}"#)).await.unwrap();
+    assert_eq!(send(&producer, None, b"before").await.unwrap().offset, 0);
+    assert_eq!(receive(&consumer, 1).await[0].1, 0);
+    let silence = Fault::from_json(r#"{"kind": "delay", "request": "watch", "when": "after"}"#).unwrap();
+    let silence = server.inject(silence).expect("a fault");
+    // There and back: what was learnt by asking is replaced by what is learnt later.
+    for (offset, spu) in (1..).zip([SPUS[1], SPUS[0]]) {
+        server.move_leader(name, 0, spu).expect("move");
+        let sent = tokio::time::timeout(PATIENCE, send(&producer, None, b"after")).await.expect("sent");
+        assert_eq!(sent.unwrap().offset, offset);
+        assert_eq!(receive(&consumer, 1).await[0].1, offset);
+    }
+    server.clear(silence).expect("the fault is still there");
 }
 
 async fn pause() {
