@@ -7,6 +7,7 @@ machine. That takes a fraction of a millisecond, so it may be done in an event l
 from __future__ import annotations
 
 import json
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -74,7 +75,12 @@ class Fault:
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        self.clear()
+        try:
+            self.clear()
+        except FluvioConnectionError:
+            # A server that was stopped or killed meanwhile has taken its faults with it.
+            if os.path.exists(self._path):
+                raise
 
     async def __aenter__(self) -> Fault:
         return self
@@ -85,4 +91,4 @@ class Fault:
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        self.clear()
+        self.__exit__(exc_type, exc_value, traceback)

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -77,6 +78,8 @@ RequestName = Literal[
 """The kinds of requests."""
 
 READY = "fluvio-devserver ready endpoint="
+# A Unix socket's path has at most 107 bytes.
+MAX_SOCKET_PATH = 107
 
 
 class DevServer:
@@ -119,7 +122,7 @@ class DevServer:
         stop_timeout: float = 10.0,
         executable: Optional[str] = None,
     ) -> None:
-        self._arguments = ["--listen", listen, "--spus", str(spus), "--exit-with-parent"]
+        self._arguments = ["--listen", listen, "--spus", str(spus)]
         if cut_batches:
             self._arguments.append("--cut-batches")
         for option, value in (
@@ -162,9 +165,12 @@ class DevServer:
         """Start it and wait until it is ready."""
         if self._process is not None:
             raise FluvioError(f"the development server is already running at {self._endpoint}")
-        command = [self._executable or find_executable(), *self._arguments]
+        command = [self._executable or find_executable(), "--exit-with-parent", *self._arguments]
         # Readable by this user alone, as is the control socket in it.
         self._folder = tempfile.mkdtemp(prefix="fluvio-devserver-")
+        if len(os.fsencode(self._control_path())) > MAX_SOCKET_PATH:
+            self._remove_folder()
+            self._folder = tempfile.mkdtemp(prefix="fluvio-devserver-", dir="/tmp")
         command += ["--control", self._control_path()]
         try:
             # A session of its own: the terminal's Ctrl-C is for the program, which still needs its server to
@@ -175,6 +181,9 @@ class DevServer:
         except OSError as error:
             self._remove_folder()
             raise FluvioError(f"{command[0]} cannot be started: {error}") from error
+        except BaseException:
+            self._remove_folder()
+            raise
         try:
             self._endpoint = self._read_ready_line()
         except BaseException:
@@ -186,17 +195,22 @@ class DevServer:
         assert process is not None
         assert process.stdout is not None
         descriptor = process.stdout.fileno()
+        # select() knows no descriptor above 1023.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
         deadline = monotonic() + self._start_timeout
         received = b""
+        late = FluvioTimeoutError(f"the development server was not ready within {self._start_timeout:g} s")
         while not received.endswith(b"\n"):
             left = deadline - monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise FluvioTimeoutError(
-                    f"the development server was not ready within {self._start_timeout:g} s"
-                )
+            if left <= 0 or not poll.poll(left * 1000):
+                raise late
             piece = os.read(descriptor, 4096)
             if not piece:
-                status = process.wait()
+                try:
+                    status = process.wait(max(0.0, deadline - monotonic()))
+                except subprocess.TimeoutExpired:
+                    raise late from None
                 raise FluvioError(
                     f"the development server ended with status {status} before it was ready; "
                     "it says why on stderr"
@@ -342,7 +356,8 @@ class DevServer:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
-            shutil.rmtree(self._folder)
+            # Somebody may have cleared the folder for temporary files.
+            shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
     def __enter__(self) -> DevServer:
@@ -358,11 +373,27 @@ class DevServer:
         self.stop()
 
     async def __aenter__(self) -> DevServer:
+        # The thread goes on when this is cancelled: whoever comes last ends the process.
+        lock = threading.Lock()
+        started = abandoned = False
+
+        def start() -> None:
+            nonlocal started
+            if abandoned:
+                return
+            self.start()
+            with lock:
+                started = True
+                if abandoned:
+                    self.kill()
+
         try:
-            await anyio.to_thread.run_sync(self.start)
+            await anyio.to_thread.run_sync(start)
         except BaseException:
-            # Cancelled: the thread went on to the end, so there may be a process.
-            self.kill()
+            with lock:
+                abandoned = True
+                if started:
+                    self.kill()
             raise
         return self
 
@@ -389,8 +420,8 @@ def find_executable() -> str:
         if os.access(place, os.X_OK):
             return str(place)
     found = shutil.which(_platform.SERVER_NAME)
-    # The command of the same name that comes with this package only calls this function again.
-    if found is None or Path(found).resolve().parent == Path(sys.executable).parent.resolve():
+    # The command of the same name that comes with this package, a script, only calls this function again.
+    if found is None or Path(found).read_bytes()[:2] == b"#!":
         raise FluvioError(
             f"{_platform.SERVER_NAME} was not found: install a wheel, run `make build` in the source tree, "
             "or name it with FLUVIO_DEVSERVER"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,11 @@ from tests.support import BACKENDS, PYPY  # noqa: E402
 
 # By name, because not every environment of the tests has the package installed.
 pytest_plugins = ["fluvio_cffi.testing"]
+
+
+# A shell that starts this in the background has it ignore SIGINT, which every program started here inherits.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import anyio
 import pytest
 
 import fluvio_cffi
-from fluvio_cffi import FluvioError, FluvioTimeoutError, Offset, sync
+from fluvio_cffi import FluvioError, FluvioTimeoutError, Offset, _platform, sync
 from fluvio_cffi.devserver import DevServer, find_executable
 from tests.support import TIMEOUT, environment, eventually_sync, start_program
 
@@ -70,6 +73,58 @@ def test_cancelled_while_it_starts(anyio_backend: Any) -> None:
 
     backend, options = anyio_backend
     anyio.run(main, backend=backend, backend_options=options)
+
+
+def test_a_native_cancellation_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # anyio shields the thread that starts the server from its own cancel scopes only.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def main() -> None:
+        for delay in (0.0, 0.001, 0.003, 0.01, 0.02, 0.05):
+            task = asyncio.ensure_future(DevServer().__aenter__())
+            await asyncio.sleep(delay)
+            task.cancel()
+            try:
+                server = await task
+            except asyncio.CancelledError:
+                pass
+            else:
+                server.stop()
+
+    asyncio.run(main())
+    eventually_sync(lambda: not list(tmp_path.iterdir()))
+
+
+async def test_starting_it_twice_leaves_it_running(anyio_backend: Any) -> None:
+    async with DevServer() as server:
+        with pytest.raises(FluvioError, match="already running"):
+            async with server:
+                pass
+        async with fluvio_cffi.connect(server.endpoint) as client:
+            assert await client.admin.topics.list() == []
+
+
+def test_many_open_files_and_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip(f"no more than {hard} open files are allowed here")
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        with DevServer() as server:
+            server.clear_faults()
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_fault_goes_with_its_server() -> None:
+    with DevServer() as server, server.fault("black-hole"):
+        server.kill()
 
 
 def test_it_ends_with_its_parent() -> None:
@@ -171,6 +226,12 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         DevServer(executable=str(mute), start_timeout=0.3).start()
     monkeypatch.setenv("FLUVIO_DEVSERVER", "/nowhere")
     with pytest.raises(FluvioError, match="/nowhere"):
+        find_executable()
+    # The command that comes with the package is a script, which would only call itself.
+    monkeypatch.delenv("FLUVIO_DEVSERVER")
+    monkeypatch.setattr(_platform, "SERVER_NAME", "mute")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FluvioError, match="was not found"):
         find_executable()
 
 

@@ -205,9 +205,8 @@ def test_fork_under_load(endpoint: str, runner: str) -> None:
     assert (status, out) == (0, "end\n"), err
 
 
-# Before 3.11 nothing keeps KeyboardInterrupt out of asyncio's own code. On PyPy that code is Python, and a
-# task that is struck inside it is never resumed, with or without this client: there the signal cancels the
-# task (docs/python.md).
+# Before 3.11 nothing keeps KeyboardInterrupt out of asyncio's own code. A task whose turn it strikes is never
+# resumed, with or without this client: there the signal cancels the task (docs/python.md).
 RUN_CANCELLED = (
     RUN
     + """
@@ -221,7 +220,7 @@ def run_cancelled(main):
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
-if sys.implementation.name == "pypy" and sys.argv[2] == "asyncio":
+if sys.version_info < (3, 11) and sys.argv[2] == "asyncio":
     run = run_cancelled
 """
 )

@@ -28,6 +28,8 @@ const MIN_READ_BYTES: usize = 16 * 1024;
 
 /// How long a request whose client has stopped sending may still take: a client may close only its own half.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// How often it is looked whether such a client has got everything.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How a TLS connection begins; as the length of a frame it would be 352 MiB and more.
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
@@ -128,8 +130,10 @@ struct Requests<R> {
 impl<R: AsyncRead + Unpin> Requests<R> {
     async fn serve<S: Service>(&mut self, outbox: &Outbox, service: &mut S) -> anyhow::Result<()> {
         loop {
+            let mut handled_all = false;
             while !outbox.is_congested() && !outbox.faults().is_stalled() {
                 let Some(request) = self.next_request()? else {
+                    handled_all = true;
                     break;
                 };
                 let handled = AssertUnwindSafe(handle(outbox, service, request)).catch_unwind();
@@ -139,8 +143,12 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             }
             interrupt(outbox)?;
             let stalled = outbox.faults().is_stalled();
-            // A client that vanishes is nothing to warn of.
             if self.ended && !stalled && !outbox.is_congested() {
+                if !handled_all {
+                    continue;
+                }
+                // A client that vanishes is nothing to warn of.
+                let _ = tokio::time::timeout(HALF_CLOSED, drained(outbox)).await;
                 return Ok(());
             }
             let congested = outbox.is_congested();
@@ -221,6 +229,16 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             self.held = self.buffer.split_off(self.buffer.len() - (bytes - passed));
         }
         faults.count(Direction::Received, passed);
+    }
+}
+
+/// Writes what the client has still to get.
+async fn drained(outbox: &Outbox) {
+    while !outbox.is_drained() {
+        tokio::select! {
+            () = outbox.drive(false) => {}
+            () = tokio::time::sleep(DRAIN_INTERVAL) => {}
+        }
     }
 }
 

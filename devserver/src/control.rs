@@ -152,6 +152,10 @@ async fn converse(socket: UnixStream, server: &Server) -> io::Result<()> {
         if (&mut socket).take(MAX_LINE).read_until(b'\n', &mut line).await? == 0 {
             return Ok(());
         }
+        if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") {
+            socket.write_all(b"{\"error\":\"the line is too long\"}\n").await?;
+            return Ok(());
+        }
         let answer = match serde_json::from_slice(&line) {
             Ok(request) => answer(request, server).await,
             Err(error) => Answer::Failed { error: error.to_string() },

@@ -50,7 +50,13 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
 async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     let stderr = std::io::stderr;
     let colours = stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(options.log).with_ansi(colours).with_writer(stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(options.log)
+        .with_ansi(colours)
+        .with_writer(stderr)
+        // Whoever has read stderr may be gone; telling there that telling has failed would be a panic.
+        .log_internal_errors(false)
+        .init();
     // Thousands of connections are within what this server is for, and the usual limit is 1024 descriptors.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
@@ -103,6 +109,8 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
         None => None,
     };
     announce(&server.endpoint()).context("writing the ready line")?;
+    // What SmartModules print would fill a pipe that nobody reads after the ready line.
+    rustix::stdio::dup2_stdout(std::io::stderr()).context("joining stdout with stderr")?;
 
     let ended = async {
         tokio::select! {

@@ -132,6 +132,12 @@ impl Outbox {
         self.closed.is_cancelled()
     }
 
+    /// Whether everything that was sent is on its way to the client.
+    pub(crate) fn is_drained(&self) -> bool {
+        let state = self.state.lock();
+        !state.busy && state.queue.is_empty() && state.held.is_empty()
+    }
+
     /// Whether so much is unread that the client's next request has to wait.
     pub(crate) fn is_congested(&self) -> bool {
         self.backlog() > CONGESTED_BYTES
@@ -192,6 +198,9 @@ impl Outbox {
     /// which is reset at the end and stays set while the socket is full or a fault keeps everything from it.
     fn poll_write(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut writer = self.writer.lock();
+        if self.is_closed() {
+            return Poll::Ready(());
+        }
         let mut pieces = VecDeque::new();
         let mut flushed = false;
         loop {
@@ -216,6 +225,8 @@ impl Outbox {
             }
             if self.faults.is_stalled() {
                 self.state.lock().wait(pieces);
+                // What stalls may have gone meanwhile, and the connection's task have looked too early.
+                self.progress.notify_one();
                 return Poll::Ready(());
             }
             let progress = match pieces.is_empty() {

@@ -63,6 +63,9 @@ impl Shared {
         self.listen(Plane::Unit(id), address, listener);
         let object = spu(name, id, SpuType::Managed, self.host.clone(), address.port());
         self.cluster.objects.lock().spus.put(vec![object]);
+        // An SPU with this id may have been somewhere else before.
+        self.cluster.true_endpoints.lock().remove(&id);
+        self.cluster.advertise();
         self.cluster.set_spu_online(id, true)
     }
 

@@ -127,6 +127,8 @@ class Job:
             fluvio_cffi.connect(self.endpoint) as client,
             client.producer(self.topic) as producer,
         ):
+            sizes = f"{len(self.events):,} events, {self.total:,} records"
+            self.progress.console.print(f"{sizes}, topic {self.topic} with {PARTITIONS} partitions")
             while chunk := list(itertools.islice(remaining, IN_FLIGHT)):
                 # submit() waits only for room in the producer's buffer; the acknowledgement comes later.
                 deliveries = [await producer.submit(event.value, key=event.key) for event in chunk]
@@ -257,9 +259,6 @@ def run(console: Console, endpoint: str, events: list[Event], total: int) -> int
     topic = f"earthquakes-{uuid.uuid4().hex[:8]}"
     with fluvio_cffi.sync.connect(endpoint) as client:
         client.admin.topics.create(topic, partitions=PARTITIONS)
-        console.print(
-            f"{len(events):,} events, {total:,} records, topic {topic} with {PARTITIONS} partitions"
-        )
         columns = (
             TextColumn("{task.description:<21}"),
             BarColumn(),

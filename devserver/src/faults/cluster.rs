@@ -43,15 +43,16 @@ impl Cluster {
                     for replica in self.replicas() {
                         let (topic, partition) = (&replica.key.topic, replica.key.partition);
                         if selector.has_partition(topic, partition) {
-                            replica
-                                .log
-                                .hold_high_watermark(self.faults.holds_high_watermark(topic, partition));
+                            let held = self.faults.holds_high_watermark(topic, partition);
+                            replica.log.hold_high_watermark(held);
+                            replica.note_change();
                         }
                     }
                 }
                 Effect::EmptyCluster {} => {
-                    let hidden = self.faults.empties_cluster();
                     let objects = &mut *self.objects.lock();
+                    // Under the lock: another fault may come or go at the same time.
+                    let hidden = self.faults.empties_cluster();
                     objects.topics.hide(hidden);
                     objects.partitions.hide(hidden);
                     objects.spus.hide(hidden);
@@ -67,7 +68,7 @@ impl Cluster {
     }
 
     /// Tells everybody the addresses of the SPUs: the true ones, unless a fault has others.
-    fn advertise(&self) {
+    pub(crate) fn advertise(&self) {
         let mut objects = self.objects.lock();
         let mut true_endpoints = self.true_endpoints.lock();
         let changed = objects.spus.iter().filter_map(|spu| {

@@ -228,6 +228,10 @@ impl ConnectionFaults {
         let Some((0, interrupting)) = self.next_interruption(direction) else {
             return Fate::Spared;
         };
+        // It has happened here already.
+        if *self.stalled_by.lock() == Some(interrupting) {
+            return Fate::Spared;
+        }
         let closes = self
             .faults
             .happen(|id, fault| (id == interrupting).then_some(matches!(fault.effect, Effect::Close(_))));

@@ -1,7 +1,7 @@
 //! The control socket of the binary: line by line, its errors, its file.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -111,6 +111,11 @@ fn orders_are_answered_line_by_line() {
     rude.0.get_mut().write_all(br#"{"inject": "#).expect("send");
     drop(rude);
     assert_eq!(Orders::connect(&path).give(r#"{"list": true}"#), r#"{"faults":[]}"#);
+    // An endless line is answered once, and not taken for several.
+    let mut endless = Orders::connect(&path);
+    assert!(endless.give(&"x".repeat(65_536)).starts_with(r#"{"error":""#));
+    // Closed, or reset because of what was not read.
+    assert!(matches!(endless.0.read(&mut [0; 64]), Ok(0) | Err(_)));
     server.terminate();
     assert!(!path.exists());
 }

@@ -6,15 +6,18 @@ use crate::common::fixture::{Fixture, open, stream_answer};
 use crate::common::{Arrival, Raw, SOON, batch_of, create_frame, frame_of, produce, produce_frame};
 use bytes::Bytes;
 use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_devserver::Fault;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_sc_schema::TryEncodableFrom;
 use fluvio_sc_schema::objects::{ObjectApiWatchRequest, WatchRequest};
 use fluvio_spu_schema::Isolation::ReadUncommitted;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a connection that must stay silent is listened to.
 const SILENCE: Duration = Duration::from_millis(200);
+/// A fault that touches nobody.
+const UNRELATED: &str = r#"{"kind": "delay", "request": "update"}"#;
 
 fn batch() -> Bytes {
     batch_of(b"value", 1)
@@ -188,6 +191,54 @@ async fn a_stalled_connection_goes_on_where_it_stopped() {
         produces(&mut fixture.unit, number as i64 * 4 + 3).await;
     }
     fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_that_happens_twice_stalls_two_connections() {
+    let frame = produce_frame("t", &[&batch()]);
+    for direction in ["received_bytes", "sent_bytes"] {
+        let mut fixture = Fixture::new().await;
+        let json = format!(r#"{{"kind": "stall", "plane": "spu", "{direction}": 7, "count": 2}}"#);
+        let fault = fixture.fault(&json);
+        let mut second = fixture.unit().await;
+        for connection in [&mut fixture.unit, &mut second] {
+            connection.send(&frame).await;
+            assert_eq!(connection.receive_within(SILENCE).await, Arrival::Nothing, "{direction}");
+            // Every change of the faults has all connections look again.
+            fixture
+                .server
+                .clear(fixture.server.inject(Fault::from_json(UNRELATED).unwrap()).unwrap())
+                .unwrap();
+        }
+        produces(&mut fixture.unit().await, if direction == "sent_bytes" { 2 } else { 0 }).await;
+        fixture.clear(fault);
+        fixture.unit.receive().await;
+        second.receive().await;
+        fixture.server.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_closes_its_half_gets_its_answers() {
+    let fixture = Fixture::new().await;
+    let fault = fixture.fault(r#"{"kind": "delay", "request": "produce", "when": "after"}"#);
+    let mut client = TcpStream::connect(&fixture.unit_address).await.expect("connect");
+    client.write_all(&produce_frame("t", &[&batch()])).await.expect("send");
+    client.shutdown().await.expect("shut down");
+    let mut answer = Vec::new();
+    let waiting = tokio::time::timeout(SILENCE, client.read_to_end(&mut answer)).await;
+    assert!(waiting.is_err(), "{answer:?}");
+    fixture.clear(fault);
+    tokio::time::timeout(SOON, client.read_to_end(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!(answer.len(), produce_answer(&fixture).await.len());
+    fixture.server.shutdown().await;
+}
+
+/// What a produce request is answered with.
+async fn produce_answer(fixture: &Fixture) -> Vec<u8> {
+    let mut unit = fixture.unit().await;
+    unit.send(&produce_frame("t", &[&batch()])).await;
+    unit.receive().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
