@@ -93,7 +93,7 @@ impl Server {
             tracing::info!("SPU {id} listens on {address}");
             shared.listen(Plane::Unit(id), address, listener);
         }
-        groups::restart(&shared).await.map_err(io::Error::other)?;
+        groups::restart(&shared);
         let security = shared.cluster.config.tls.as_ref().map_or("without TLS", Tls::description);
         tracing::info!("clients connect to {endpoint}, {security}");
         shared.listen(Plane::Controller, endpoint, controller);
