@@ -102,7 +102,8 @@ impl Streams {
         };
         let modules = request.smartmodules;
         let closed = self.closed.clone();
-        tokio::spawn(async move {
+        // Waited for when the server ends: a stream keeps the data directory open.
+        self.cluster.tasks.spawn(async move {
             // A stream that panics takes its connection with it: the client must not wait for ever.
             let guard = closed.clone().drop_guard();
             let ended = tokio::select! {
