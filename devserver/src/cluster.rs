@@ -53,7 +53,7 @@ pub(crate) struct Cluster {
     pub(crate) replicas: RwLock<HashMap<String, Vec<Arc<Replica>>>>,
     pub(crate) consumer_offsets: Mutex<BTreeMap<ConsumerKey, StoredOffset>>,
     changed: Arc<ChangedReplicas>,
-    /// What writes to the disk beside the connections.
+    /// What goes on beside the connections: streams, and writes to the disk.
     pub(crate) tasks: TaskTracker,
     /// Where all of this is kept, if it is to outlive the process.
     pub(crate) data: Option<DataDir>,

@@ -93,7 +93,7 @@ impl Server {
             tracing::info!("SPU {id} listens on {address}");
             shared.listen(Plane::Unit(id), address, listener);
         }
-        groups::restart(&shared).await.map_err(io::Error::other)?;
+        groups::restart(&shared);
         let security = shared.cluster.config.tls.as_ref().map_or("without TLS", Tls::description);
         tracing::info!("clients connect to {endpoint}, {security}");
         shared.listen(Plane::Controller, endpoint, controller);
@@ -170,8 +170,10 @@ impl Server {
         replicas.retain(|replica| replica.key.topic == topic);
         let evict = move || {
             replicas.iter().try_for_each(|replica| {
+                let evicted = replica.log.evict();
+                // Afterwards: it might be published as unchanged before.
                 replica.note_change();
-                replica.log.evict()
+                evicted
             })
         };
         tokio::task::spawn_blocking(evict).await?
@@ -310,4 +312,44 @@ fn ticks(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use wire::batch::BatchHeader;
+    use wire::builder::BatchBuilder;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_eviction_is_published_however_often_that_is_done_meanwhile() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config =
+            Config { data_dir: Some(directory.path().to_owned()), fsync: Fsync::Never, ..Config::default() };
+        let server = Server::start(config).await.expect("start");
+        let cluster = server.shared.cluster.clone();
+        let replica = cluster.replicas().pop().expect("a partition");
+        let publishing = server.shared.tasks.spawn_blocking({
+            let (cluster, stopped) = (cluster.clone(), server.shared.stopped.clone());
+            move || {
+                while !stopped.is_cancelled() {
+                    cluster.publish_log_ends();
+                }
+            }
+        });
+        for _ in 0..100 {
+            let mut batch = BatchBuilder::with_capacity(64);
+            batch.push(None, b"x", 0);
+            let batch = BytesMut::from(&batch.finish()[..]);
+            let header = BatchHeader::parse(&batch).expect("a batch");
+            replica.log.append(vec![(batch, header)]).done().await.expect("written");
+            server.evict(&replica.key.topic).await.expect("evict");
+            cluster.publish_log_ends();
+            let known = cluster.objects.lock().partitions.get(&replica.key.to_string()).cloned();
+            assert_eq!(known.expect("a partition").status.base_offset, replica.log.start());
+        }
+        server.shutdown().await;
+        publishing.await.expect("published");
+    }
 }

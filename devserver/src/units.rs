@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fluvio_controlplane_metadata::spu::SpuType;
 use fluvio_types::SpuId;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::cluster::spu;
 use crate::leaders::LeaderError;
@@ -18,6 +18,16 @@ use crate::server::Shared;
 
 /// More SPUs than any test needs; each has a listener.
 pub(crate) const MAX_SPUS: usize = 1000;
+/// Connections of an SPU that may wait to be accepted, as many as [`TcpListener::bind`] allows.
+const BACKLOG: u32 = 1024;
+
+/// An SPU of an SPU group that has its port and does not serve yet.
+pub(crate) struct BoundSpu {
+    id: SpuId,
+    name: String,
+    address: SocketAddr,
+    listener: TcpListener,
+}
 
 impl Shared {
     /// Whether the SPU takes connections.
@@ -55,11 +65,33 @@ impl Shared {
         self.cluster.set_spu_online(spu, true)
     }
 
+    /// Binds the SPUs of an SPU group, given as ids and names, to the next free ports: all of them or none.
+    pub(crate) fn bind_managed(
+        &self,
+        members: impl IntoIterator<Item = (SpuId, String)>,
+    ) -> Result<Vec<BoundSpu>, LeaderError> {
+        let last = {
+            let listening = self.listening.lock();
+            let units = listening.iter().filter(|(plane, _)| **plane != Plane::Controller);
+            units.map(|(_, unit)| unit.address.port()).max()
+        };
+        let first =
+            self.cluster.config.spu_port.map(|first| last.map_or(first.into(), |last| usize::from(last) + 1));
+        let bound = members.into_iter().enumerate().map(|(index, (id, name))| {
+            let port = first.map_or(Ok(0), |first| u16::try_from(first + index));
+            let port = port.map_err(|_| io::Error::from(io::ErrorKind::AddrNotAvailable));
+            let bound = port.and_then(|port| {
+                let listener = listener(SocketAddr::new(self.ip, port))?;
+                Ok(BoundSpu { id, name, address: listener.local_addr()?, listener })
+            });
+            bound.map_err(|error| LeaderError::Listen(id, error))
+        });
+        bound.collect()
+    }
+
     /// Starts an SPU of an SPU group.
-    pub(crate) async fn start_managed(self: &Arc<Self>, id: SpuId, name: String) -> Result<(), LeaderError> {
-        let listen = |error| LeaderError::Listen(id, error);
-        let listener = self.bind().await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+    pub(crate) fn start_managed(self: &Arc<Self>, bound: BoundSpu) -> Result<(), LeaderError> {
+        let BoundSpu { id, name, address, listener } = bound;
         self.listen(Plane::Unit(id), address, listener);
         let object = spu(name, id, SpuType::Managed, self.host.clone(), address.port());
         self.cluster.objects.lock().spus.put(vec![object]);
@@ -80,19 +112,12 @@ impl Shared {
         let name = objects.spus.iter().find(|spu| spu.spec.id == id).map(|spu| spu.name.clone());
         objects.spus.remove(name.as_deref());
     }
+}
 
-    /// A listener on the next free port for an SPU.
-    async fn bind(&self) -> io::Result<TcpListener> {
-        let last = {
-            let listening = self.listening.lock();
-            let units = listening.iter().filter(|(plane, _)| **plane != Plane::Controller);
-            units.map(|(_, unit)| unit.address.port()).max()
-        };
-        let port = match (self.cluster.config.spu_port, last) {
-            (Some(_), Some(last)) => last.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?,
-            (Some(first), None) => first,
-            (None, _) => 0,
-        };
-        TcpListener::bind(SocketAddr::new(self.ip, port)).await
-    }
+/// Listens on `address`, as [`TcpListener::bind`] does, without waiting: for who holds a lock.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

@@ -14,7 +14,6 @@ use fluvio_types::SpuId;
 
 use super::{kept_or_not, not_stored, refused};
 use crate::cluster::{Cluster, Objects, spu};
-use crate::leaders::LeaderError;
 use crate::server::Shared;
 use crate::units::MAX_SPUS;
 
@@ -26,7 +25,7 @@ pub(super) async fn create(
     let (common, spec) = request.parts();
     let name = common.name;
     let members: Vec<_> = members(&name, &spec).collect();
-    let (started, surplus) = {
+    let (bound, surplus) = {
         let objects = &mut *cluster.objects.lock();
         let former: Vec<_> = match objects.spu_groups.get(&name) {
             Some(known) if known.status.is_already_valid() => self::members(&name, &known.spec).collect(),
@@ -46,37 +45,48 @@ pub(super) async fn create(
             let message = format!("the development server has SPU ids from 0 on and at most {MAX_SPUS} SPUs");
             return refused(&name, ErrorCode::SpuError, message);
         }
+        let started = members.iter().filter(|member| !former.contains(member)).cloned();
+        // Before the group is stored: it must not be there after an error, nor in the way of the next start of the server.
+        let bound = match units.bind_managed(started) {
+            Ok(bound) => bound,
+            Err(error) => return refused(&name, ErrorCode::SpuError, error.to_string()),
+        };
         let status = SpuGroupStatus::reserved();
         let group = Metadata { name: name.clone(), spec, status };
         if objects.spu_groups.put_durably(vec![group]).is_err() {
             return not_stored(&name);
         }
-        let started: Vec<_> = members.iter().filter(|member| !former.contains(member)).cloned().collect();
         let surplus: Vec<_> = former.into_iter().filter(|member| !members.contains(member)).collect();
-        (started, surplus)
+        (bound, surplus)
     };
     for (id, _) in surplus {
         units.remove(id).await;
     }
-    for (id, member) in started {
-        if let Err(error) = units.start_managed(id, member).await {
-            return refused(&name, ErrorCode::SpuError, format!("SPU {id}: {error}"));
+    for spu in bound {
+        if let Err(error) = units.start_managed(spu) {
+            return refused(&name, ErrorCode::SpuError, error.to_string());
         }
     }
     Status::new_ok(name)
 }
 
 pub(super) async fn delete(cluster: &Cluster, units: &Arc<Shared>, name: String) -> Status {
-    let group = cluster.objects.lock().spu_groups.get(&name).cloned();
-    let Some(group) = group else {
-        return refused(&name, ErrorCode::SpuNotFound, "not found");
+    let group = {
+        let objects = &mut *cluster.objects.lock();
+        let Some(group) = objects.spu_groups.get(&name).cloned() else {
+            return refused(&name, ErrorCode::SpuNotFound, "not found");
+        };
+        if objects.spu_groups.remove_durably(&name).is_err() {
+            return not_stored(&name);
+        }
+        group
     };
     if group.status.is_already_valid() {
         for (id, _) in members(&name, &group.spec) {
             units.remove(id).await;
         }
     }
-    kept_or_not(cluster.objects.lock().spu_groups.remove_durably(&name), name)
+    Status::new_ok(name)
 }
 
 /// The SPUs of the groups that are known from the last time; offline until [`restart`].
@@ -90,15 +100,19 @@ pub(crate) fn members_to_start(objects: &Objects) -> Vec<Metadata<SpuSpec>> {
     members.map(offline).collect()
 }
 
-/// Starts the SPUs of the groups that are known from the last time.
-pub(crate) async fn restart(units: &Arc<Shared>) -> Result<(), LeaderError> {
+/// Starts the SPUs of the groups that are known from the last time. One that cannot listen stays offline.
+pub(crate) fn restart(units: &Arc<Shared>) {
     let groups: Vec<_> = units.cluster.objects.lock().spu_groups.iter().cloned().collect();
     for group in groups.into_iter().filter(|group| group.status.is_already_valid()) {
-        for (id, name) in members(&group.name, &group.spec) {
-            units.start_managed(id, name).await?;
+        for member in members(&group.name, &group.spec) {
+            let bound = units.bind_managed([member]);
+            let started =
+                bound.and_then(|bound| bound.into_iter().try_for_each(|spu| units.start_managed(spu)));
+            if let Err(error) = started {
+                tracing::error!(group = group.name, "an SPU of the group stays offline: {error}");
+            }
         }
     }
-    Ok(())
 }
 
 /// Ids and names of the SPUs of a group, as far as there are such ids.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fluvio_protocol::Version;
 use fluvio_protocol::link::ErrorCode;
+use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
 
 use super::{ChainFailed, Limit, Transformed};
@@ -30,7 +31,7 @@ impl Chain {
     }
 
     /// Cannot be called.
-    pub(crate) async fn look_back(&self, _: Arc<Replica>) -> Result<(), ErrorCode> {
+    pub(crate) async fn look_back(&self, _: Arc<Replica>, _: Isolation) -> Result<(), ErrorCode> {
         match self.never {}
     }
 

@@ -11,6 +11,7 @@ use fluvio_smartengine::{
     SmartModuleInitialData,
 };
 use fluvio_smartmodule::dataplane::smartmodule::SmartModuleInput;
+use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::server::smartmodule::{
     SmartModuleContextData, SmartModuleInvocation, SmartModuleInvocationWasm, SmartModuleKind,
 };
@@ -41,9 +42,13 @@ impl Chain {
         Ok(Chain { worker })
     }
 
-    /// Shows the modules that look back the records that they want to see.
-    pub(crate) async fn look_back(&self, replica: Arc<Replica>) -> Result<(), ErrorCode> {
-        let looked = self.worker.run(move |chain, _| look_back::look_back(chain, &replica)).await;
+    /// Shows the modules that look back the records that they want to see, as far as `isolation` may.
+    pub(crate) async fn look_back(
+        &self,
+        replica: Arc<Replica>,
+        isolation: Isolation,
+    ) -> Result<(), ErrorCode> {
+        let looked = self.worker.run(move |chain, _| look_back::look_back(chain, &replica, isolation)).await;
         looked
             .unwrap_or_else(|failed| Err(failed.into()))
             .map_err(|error| ErrorCode::SmartModuleLookBackError(error.root_cause().to_string()))

@@ -14,46 +14,67 @@ use super::batches::Input;
 use super::stored::StoredBatches;
 use crate::cluster::Replica;
 
-/// Gives every module of the chain the records it asked for; only committed ones count.
-pub(super) fn look_back(chain: &mut SmartModuleChainInstance, replica: &Arc<Replica>) -> anyhow::Result<()> {
+/// Gives every module of the chain the records it asked for, of those that `isolation` may see.
+pub(super) fn look_back(
+    chain: &mut SmartModuleChainInstance,
+    replica: &Arc<Replica>,
+    isolation: Isolation,
+) -> anyhow::Result<()> {
+    let log = Log { replica, isolation, end: replica.log.ends().visible(isolation) };
     // The engine wants a future; reading is done when it is made.
-    let looked = chain.look_back(|wanted| std::future::ready(records(replica, wanted)));
+    let looked = chain.look_back(|wanted| std::future::ready(records(&log, wanted)));
     looked.now_or_never().context("the engine waits for records that are there")?
 }
 
-fn records(replica: &Arc<Replica>, wanted: Lookback) -> anyhow::Result<Vec<Record>> {
+/// What there is to look back on.
+struct Log<'a> {
+    replica: &'a Arc<Replica>,
+    isolation: Isolation,
+    end: i64,
+}
+
+impl Log<'_> {
+    fn batches(&self, from: i64, end: i64) -> StoredBatches {
+        StoredBatches::new(self.replica.clone(), self.isolation, from, end)
+    }
+
+    fn start(&self) -> i64 {
+        self.replica.log.start()
+    }
+}
+
+fn records(log: &Log, wanted: Lookback) -> anyhow::Result<Vec<Record>> {
     match wanted {
-        Lookback::Last(last) => last_records(replica, last, i64::MIN),
+        Lookback::Last(last) => last_records(log, last, i64::MIN),
         Lookback::Age { age, last } => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
             let oldest = i64::try_from(now.as_millis())?
                 .checked_sub(i64::try_from(age.as_millis())?)
                 .context("timestamp overflow")?;
             match last {
-                0 => records_since(replica, oldest),
-                _ => last_records(replica, last, oldest),
+                0 => records_since(log, oldest),
+                _ => last_records(log, last, oldest),
             }
         }
     }
 }
 
 /// Of the last `last` records those that are not older than `oldest`.
-fn last_records(replica: &Arc<Replica>, last: u64, oldest: i64) -> anyhow::Result<Vec<Record>> {
-    let end = replica.log.ends().high_watermark;
-    let from = end.saturating_sub(i64::try_from(last)?).max(replica.log.start());
+fn last_records(log: &Log, last: u64, oldest: i64) -> anyhow::Result<Vec<Record>> {
+    let from = log.end.saturating_sub(i64::try_from(last)?).max(log.start());
     let mut found = Vec::new();
-    for batch in StoredBatches::new(replica.clone(), Isolation::ReadCommitted, from, end) {
+    for batch in log.batches(from, log.end) {
         append(&mut found, &Input::read(&batch?)?, from, oldest)?;
     }
     Ok(found)
 }
 
 /// The records of the newest batches, back to the first that has only older ones.
-fn records_since(replica: &Arc<Replica>, oldest: i64) -> anyhow::Result<Vec<Record>> {
+fn records_since(log: &Log, oldest: i64) -> anyhow::Result<Vec<Record>> {
     let mut batches = Vec::new();
-    let mut end = replica.log.ends().high_watermark;
-    while end > replica.log.start() {
-        let last = StoredBatches::new(replica.clone(), Isolation::ReadCommitted, end - 1, end).next();
+    let mut end = log.end;
+    while end > log.start() {
+        let last = log.batches(end - 1, end).next();
         let batch = Input::read(&last.context("a batch that is not there")??)?;
         if batch.header.max_timestamp < oldest {
             break;

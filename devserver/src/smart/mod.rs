@@ -30,6 +30,7 @@ use fluvio_protocol::Version;
 use fluvio_protocol::link::ErrorCode;
 use fluvio_protocol::link::smartmodule::SmartModuleTransformRuntimeError;
 use fluvio_sc_schema::smartmodule::SmartModuleSpec;
+use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::server::smartmodule::{SmartModuleInvocation, SmartModuleInvocationWasm};
 
 #[cfg(not(feature = "smartengine"))]
@@ -84,7 +85,7 @@ pub(crate) async fn start_chain(
 ) -> Result<Chain, ErrorCode> {
     let modules = resolve(&cluster.objects.lock().smart_modules, invocations)?;
     let chain = Chain::start(modules, version, cluster.config.smart_module_memory).await?;
-    chain.look_back(replica.clone()).await?;
+    chain.look_back(replica.clone(), Isolation::ReadCommitted).await?;
     Ok(chain)
 }
 

@@ -154,3 +154,37 @@ fn check_version(header: &RequestHeader) -> anyhow::Result<()> {
     anyhow::ensure!((0..=newest).contains(&version), "version {version} of request {key:?} is not served");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use fluvio_controlplane_metadata::spu::SpuType;
+    use fluvio_spu_schema::server::stream_fetch::DefaultStreamFetchRequest;
+    use fluvio_types::defaults::CONSUMER_STORAGE_TOPIC;
+
+    use super::*;
+    use crate::cluster::{FIRST_SPU, spu};
+    use crate::config::Config;
+    use crate::faults::ConnectionFaults;
+
+    /// On one thread, so that the stream gets its turn only while somebody waits.
+    #[tokio::test]
+    async fn a_stream_has_let_go_of_the_cluster_when_that_is_closed() {
+        let object = spu("spu".to_owned(), FIRST_SPU, SpuType::Custom, "localhost".to_owned(), 9010);
+        let cluster = Arc::new(Cluster::open(Config::default(), [object]).expect("a cluster"));
+        let closed = CancellationToken::new();
+        let faults = ConnectionFaults::new(cluster.faults.clone(), Plane::Unit(FIRST_SPU));
+        let outbox = Outbox::new(Box::new(tokio::io::sink()), closed.clone(), faults, false);
+        let mut unit = Unit::new(cluster.clone(), FIRST_SPU, Arc::new(outbox), closed.clone());
+        let mut request = DefaultStreamFetchRequest::builder();
+        request.topic(CONSUMER_STORAGE_TOPIC.to_owned()).max_bytes(1);
+        let request = RequestMessage::new_request(request.build().expect("a request"));
+        let mut frame = Vec::new();
+        request.encode(&mut frame, 0).expect("encode");
+        unit.handle(BytesMut::from(&frame[..])).await.expect("a stream");
+        assert_eq!(unit.streams.session(1).map(|session| session.replica.strong_count()), Some(2));
+        drop(unit);
+        closed.cancel();
+        cluster.close().await;
+        assert_eq!(Arc::strong_count(&cluster), 1);
+    }
+}

@@ -72,7 +72,12 @@ pub(super) fn store(
         return failed(ErrorCode::Other("update offset in peer".to_owned()));
     }
     let modified = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let key = (session.replica.clone(), consumer_id.clone());
+    // Locked until the offset is stored: the deletion of the topic then finds and removes it.
+    let _objects = cluster.objects.lock();
+    let Some(replica) = session.replica.upgrade().filter(|replica| !replica.log.ends().deleted) else {
+        return failed(ErrorCode::TopicDeleted);
+    };
+    let key = (replica.key.clone(), consumer_id.clone());
     match cluster.store_consumer_offset(key, Some(StoredOffset { offset, modified })) {
         Ok(()) => UpdateConsumerOffsetResponse { offset, error_code: ErrorCode::None },
         Err(StorageError) => failed(ErrorCode::StorageError),

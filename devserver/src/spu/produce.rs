@@ -175,9 +175,11 @@ async fn append(
     if filtered.is_empty() {
         let ends = replica.log.ends();
         let count = ends.offset - ends.high_watermark;
+        turn.written();
         return Ok(Appended { offset: Appending::Done(ends.high_watermark), count });
     }
-    write(replica, filtered)
+    let Appended { offset, count } = write(replica, filtered)?;
+    Ok(Appended { offset: turn.until_written(offset, &cluster.tasks), count })
 }
 
 fn write(replica: &Replica, mut batches: Vec<NewBatch>) -> Result<Appended, ErrorCode> {

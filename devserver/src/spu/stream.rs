@@ -4,13 +4,12 @@
 //! acknowledgements; the records themselves are slices of the log.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use fluvio_protocol::Version;
 use fluvio_protocol::api::RequestHeader;
 use fluvio_protocol::link::ErrorCode;
-use fluvio_protocol::record::ReplicaKey;
 use fluvio_spu_schema::Isolation;
 use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::smartmodule::SmartModuleInvocation;
@@ -44,7 +43,8 @@ pub(super) struct Streams {
 
 /// What a connection knows about one of its streams.
 pub(super) struct Session {
-    pub(super) replica: ReplicaKey,
+    /// A session outlives its topic, whose log it must not keep.
+    pub(super) replica: Weak<Replica>,
     pub(super) consumer_id: Option<String>,
     /// The last acknowledged offset; `None` before the first.
     acknowledged: watch::Sender<Option<i64>>,
@@ -86,7 +86,7 @@ impl Streams {
         let acknowledged = watch::Sender::new(None);
         let acknowledgements = acknowledged.subscribe();
         let session =
-            Session { replica: replica.key.clone(), consumer_id: request.consumer_id, acknowledged };
+            Session { replica: Arc::downgrade(&replica), consumer_id: request.consumer_id, acknowledged };
         self.sessions.insert(self.last_id, session);
         let mut stream = Stream {
             cluster: self.cluster.clone(),
@@ -102,7 +102,8 @@ impl Streams {
         };
         let modules = request.smartmodules;
         let closed = self.closed.clone();
-        tokio::spawn(async move {
+        // Waited for when the server ends: a stream keeps the data directory open.
+        self.cluster.tasks.spawn(async move {
             // A stream that panics takes its connection with it: the client must not wait for ever.
             let guard = closed.clone().drop_guard();
             let ended = tokio::select! {

@@ -2,11 +2,15 @@
 //! lost, and writing works again once there is room.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use crate::common::admin::{all, delete, put};
 use crate::common::consume::{range, read};
 use crate::common::process::{BINARY, Process, options};
 use crate::common::{Raw, batch_of, create, produce, unit_of};
+use fluvio_controlplane_metadata::spg::SpuGroupSpec;
+use fluvio_controlplane_metadata::spu::SpuSpec;
 use fluvio_controlplane_metadata::topic::TopicSpec;
 use fluvio_protocol::link::ErrorCode;
 use tempfile::TempDir;
@@ -51,14 +55,26 @@ async fn go_on(unit: &str, topic: &str, end: i64) {
     assert_eq!(read(unit, topic, 0, end + 4).await.len(), end as usize + 4);
 }
 
+/// A server whose files may not grow beyond `most`, in blocks whose size depends on the shell. Without its signal, that is an
+/// error of write().
+fn limited(directory: &Path, most: &str) -> Process {
+    let script = format!(r#"trap "" XFSZ; ulimit -S -f {most}; exec "$0" "$@""#);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, BINARY]).args(options(directory)).args(["--fsync", "always"]);
+    Process::run(&mut command)
+}
+
+/// Has the files of a server grow up to another limit, in bytes.
+fn limit(server: &Process, most: &str) {
+    let pid = server.child.id().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={most}")]).status();
+    assert!(limited.expect("prlimit").success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_may_not_grow() {
     let directory = TempDir::new().expect("a directory");
-    // The soft limit counts in blocks whose size depends on the shell; without its signal, it is an error of write().
-    let script = r#"trap "" XFSZ; ulimit -S -f 100; exec "$0" "$@""#;
-    let mut command = Command::new("sh");
-    command.args(["-c", script, BINARY]).args(options(directory.path())).args(["--fsync", "always"]);
-    let server = Process::run(&mut command);
+    let server = limited(directory.path(), "100");
     let mut controller = Raw::connect(&server.endpoint).await;
     let unit = unit_of(&mut controller).await;
     for topic in ["t", "u"] {
@@ -67,10 +83,7 @@ async fn a_file_that_may_not_grow() {
     let end = fill(&unit, "t").await;
     // Others have files of their own.
     fill(&unit, "u").await;
-    let pid = server.child.id().to_string();
-    let raised =
-        Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().expect("prlimit");
-    assert!(raised.success());
+    limit(&server, "unlimited");
     go_on(&unit, "t", end).await;
     server.kill();
     let server = Process::start(directory.path(), &[]);
@@ -116,5 +129,23 @@ async fn a_small_file_system() {
     go_on(&unit, "t", end).await;
     let name = format!("more-{created}");
     assert!(create(&mut controller, &name, TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_cannot_be_deleted_keeps_its_spus() {
+    let directory = TempDir::new().expect("a directory");
+    let server = limited(directory.path(), "unlimited");
+    let mut controller = Raw::connect(&server.endpoint).await;
+    let group = SpuGroupSpec { min_id: 10, replicas: 1, ..SpuGroupSpec::default() };
+    assert!(put(&mut controller, "g", group).await.error_code.is_ok());
+    limit(&server, "1:unlimited");
+    let status = delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await;
+    assert_eq!(status.error_code, ErrorCode::StorageError);
+    let spus = all::<SpuSpec>(&mut controller).await;
+    assert!(spus.iter().any(|spu| spu.spec.id == 10 && spu.status.is_online()), "{spus:?}");
+    limit(&server, "unlimited");
+    assert!(delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await.error_code.is_ok());
+    assert_eq!(all::<SpuSpec>(&mut controller).await.len(), 1);
     server.terminate();
 }

@@ -124,6 +124,26 @@ async fn a_consumer_that_cannot_store_learns_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_stored_for_a_topic_that_is_gone() {
+    let mut fixture = Fixture::new().await;
+    let mut stream = fixture.stream(5001, "a", Some("c")).await;
+    assert!(delete::<TopicSpec>(&mut fixture.controller, "a".to_owned()).await.error_code.is_ok());
+    // The stream ends.
+    stream.receive().await;
+    assert_eq!(store(&mut stream, 1).await, ErrorCode::TopicDeleted);
+    let spec = TopicSpec::new_assigned(vec![(0, vec![5001])]);
+    assert!(create(&mut fixture.controller, "a", spec).await.error_code.is_ok());
+    // The new topic of that name is another one.
+    assert_eq!(store(&mut stream, 1).await, ErrorCode::TopicDeleted);
+    let mut keeper = fixture.unit(5001).await;
+    assert_eq!(stored(&mut keeper, None, None).await, []);
+    produce(&mut keeper, "a", &[&batch_of(b"x", 1)]).await;
+    let mut stream = fixture.stream(5001, "a", Some("c")).await;
+    assert_eq!(store(&mut stream, 0).await, ErrorCode::None);
+    fixture.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_a_connection_are_answered_in_their_order() {
     let mut fixture = Fixture::new().await;
     let mut stream = fixture.stream(5001, "a", Some("c")).await;

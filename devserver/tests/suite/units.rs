@@ -136,6 +136,45 @@ async fn a_group_whose_ids_are_taken_is_invalid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_ports_are_taken_is_refused_and_keeps_no_server_from_starting() {
+    let directory = TempDir::new().expect("a directory");
+    let free =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let config = Config {
+        data_dir: Some(directory.path().to_owned()),
+        spu_port: Some(free.port()),
+        ..Config::default()
+    };
+    // Whether this test has a port or somebody else does makes no difference.
+    let take = |behind| TcpListener::bind((free.ip(), free.port() + behind));
+    let (server, mut controller) = start(config.clone()).await;
+    let taken = take(2);
+    let status = put(&mut controller, "g", group(10, 2)).await;
+    assert_eq!(status.error_code, ErrorCode::SpuError);
+    let message = status.error_message.expect("a message");
+    assert!(message.starts_with("SPU 11 cannot listen: "), "{message}");
+    assert_eq!(all::<SpuGroupSpec>(&mut controller).await.len(), 0);
+    assert_eq!(online(&mut controller).await.len(), 1);
+    assert!(TcpListener::bind((free.ip(), free.port() + 1)).is_ok(), "the port is free again");
+    drop(taken);
+    assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
+    assert_eq!(online(&mut controller).await.len(), 3);
+    drop(controller);
+    server.shutdown().await;
+
+    let taken = take(1);
+    let (server, mut controller) = start(config).await;
+    assert_eq!(online(&mut controller).await, [(5001, "custom-spu-5001".to_owned())]);
+    assert_eq!(all::<SpuSpec>(&mut controller).await.len(), 3);
+    drop(taken);
+    // Created anew, it gets its SPUs.
+    assert!(delete::<SpuGroupSpec>(&mut controller, "g".to_owned()).await.error_code.is_ok());
+    assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
+    assert_eq!(online(&mut controller).await.len(), 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spus_announce_what_they_are_told_to() {
     let free =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");

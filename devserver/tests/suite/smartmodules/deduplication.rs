@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use fluvio_controlplane_metadata::topic::{Bounds, Deduplication, Filter, TopicSpec, Transform};
+use fluvio_controlplane_metadata::topic::{
+    Bounds, Deduplication, Filter, TopicSpec, TopicStorageConfig, Transform,
+};
 use fluvio_devserver::{Config, Server};
 use fluvio_protocol::link::ErrorCode;
 
 use super::support::{Stream, batch_of, start_with, upload};
+use crate::common::admin::delete;
+use crate::common::consume::read;
 use crate::common::{Raw, create, produce, unit_of};
 
 fn spec(module: &str, count: u64) -> TopicSpec {
@@ -97,6 +101,52 @@ async fn after_a_restart_the_module_looks_back_on_the_log() {
     let again = batch_of(&["4", "3", "1"]);
     assert_eq!(produce(&mut connection, "t", &[&again]).await, [(ErrorCode::None, 5)]);
     assert_eq!(written(&unit).await.0, ["1", "2", "3", "4", "1"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_too_large_is_written_when_it_comes_in_smaller_pieces() {
+    let (server, unit) = start("dedup", 3).await;
+    let mut controller = Raw::connect(&server.endpoint()).await;
+    assert!(delete::<TopicSpec>(&mut controller, "t".to_owned()).await.error_code.is_ok());
+    let mut spec = spec("module", 3);
+    spec.set_storage(TopicStorageConfig { segment_size: Some(1024), ..TopicStorageConfig::default() });
+    assert!(create(&mut controller, "t", spec).await.error_code.is_ok());
+    // It looks back on all that was written, also where followers lag behind.
+    server.hold_high_watermark("t", true);
+    let mut connection = Raw::connect(&unit).await;
+    assert_eq!(produce(&mut connection, "t", &[&batch_of(&["1"])]).await, [(ErrorCode::None, 0)]);
+    let large: Vec<String> = ["a", "b"].iter().map(|letter| letter.repeat(600)).collect();
+    let [first, second] = [large[0].as_str(), large[1].as_str()];
+    let written = produce(&mut connection, "t", &[&batch_of(&[first, second])]).await;
+    assert_eq!(written, [(ErrorCode::MessageTooLarge, 0)]);
+    let pieces: [&[u8]; 2] = [&batch_of(&["1", first]), &batch_of(&[second])];
+    assert_eq!(produce(&mut connection, "t", &pieces).await, [(ErrorCode::None, 1), (ErrorCode::None, 3)]);
+    server.hold_high_watermark("t", false);
+    let values: Vec<_> = read(&unit, "t", 0, 4).await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, ["1", first, second]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_did_not_take_is_written_when_it_comes_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config { data_dir: Some(folder.path().to_owned()), ..Config::default() };
+    let server = Server::start(config).await.expect("start");
+    let mut controller = Raw::connect(&server.endpoint()).await;
+    upload(&mut controller, "module", "dedup", None).await;
+    assert!(create(&mut controller, "t", spec("module", 3)).await.error_code.is_ok());
+    let unit = unit_of(&mut controller).await;
+    let mut connection = Raw::connect(&unit).await;
+    let in_the_way = folder.path().join("log/t");
+    std::fs::write(&in_the_way, "").expect("a file");
+    let batch = batch_of(&["1"]);
+    assert_eq!(produce(&mut connection, "t", &[&batch]).await, [(ErrorCode::StorageError, 0)]);
+    std::fs::remove_file(&in_the_way).expect("remove");
+    // The second time within one request it is a duplicate.
+    let sets: [&[u8]; 2] = [&batch, &batch];
+    assert_eq!(produce(&mut connection, "t", &sets).await, [(ErrorCode::None, 0), (ErrorCode::None, 1)]);
+    assert_eq!(written(&unit).await.0, ["1"]);
     server.shutdown().await;
 }
 
