@@ -5,6 +5,7 @@
 //! meta/snapshot.json           all objects and consumer offsets as of some time
 //! meta/journal.ndjson          what has changed since
 //! log/<topic>/<partition>/     segments: <first offset, 20 digits>.log
+//! log/.unnamed/<partition>/    of the topic whose name is empty
 //! log/.deleting-<topic>        of a topic whose deletion is under way: taken back unless the metadata says it is gone
 //! log/.deleted-<number>        to be removed
 //! ```
@@ -34,6 +35,8 @@ pub(crate) use self::change::Change;
 pub(crate) use self::journal::Journal;
 use crate::config::Fsync;
 
+/// Stands for the empty name of a topic, which is allowed and would be the directory of all logs. No topic is called so.
+const UNNAMED: &str = ".unnamed";
 const DELETING: &str = ".deleting-";
 const DELETED: &str = ".deleted-";
 
@@ -88,17 +91,17 @@ impl DataDir {
 
     /// Where the segments of a partition are.
     pub(crate) fn partition(&self, key: &ReplicaKey) -> PathBuf {
-        self.logs.join(&key.topic).join(key.partition.to_string())
+        self.topic_dir(&key.topic).join(key.partition.to_string())
     }
 
     /// The first step of the deletion of a topic: its logs are out of the way, and would be taken back at the next start.
     pub(crate) fn set_aside(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.logs.join(topic), &self.deleting(topic))
+        rename_if_there(&self.topic_dir(topic), &self.deleting(topic))
     }
 
     /// Takes the first step back.
     pub(crate) fn take_back(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.deleting(topic), &self.logs.join(topic))
+        rename_if_there(&self.deleting(topic), &self.topic_dir(topic))
     }
 
     /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread.
@@ -108,6 +111,10 @@ impl DataDir {
         rename_if_there(&self.deleting(topic), &deleted)?;
         self.tasks.spawn_blocking(move || remove(&deleted));
         Ok(())
+    }
+
+    fn topic_dir(&self, topic: &str) -> PathBuf {
+        self.logs.join(if topic.is_empty() { UNNAMED } else { topic })
     }
 
     fn deleting(&self, topic: &str) -> PathBuf {
@@ -125,12 +132,12 @@ impl DataDir {
             if name.starts_with(DELETED) {
                 remove(&entry.path());
             } else if let Some(topic) = name.strip_prefix(DELETING) {
-                if topics.contains(topic) && !self.logs.join(topic).exists() {
+                if topics.contains(topic) && !self.topic_dir(topic).exists() {
                     self.take_back(topic)?;
                 } else {
                     remove(&entry.path());
                 }
-            } else if !topics.contains(name) {
+            } else if !topics.contains(if name == UNNAMED { "" } else { name }) {
                 bail!(
                     "{name:?} has records, but the metadata knows no such topic: restore the directory meta from a copy, \
                      or move {name:?} away"
