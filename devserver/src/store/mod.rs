@@ -12,10 +12,12 @@
 
 mod change;
 mod journal;
+mod lines;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::change::Change;
 pub(crate) use self::journal::Journal;
 use crate::config::Fsync;
+use crate::log::sync_directory;
 
 /// Stands for the empty name of a topic, which is allowed and would be the directory of all logs. No topic is called so.
 const UNNAMED: &str = ".unnamed";
@@ -55,8 +58,7 @@ impl DataDir {
     pub(crate) fn open(root: &Path, fsync: Fsync, tasks: TaskTracker) -> anyhow::Result<Self> {
         let (meta, logs) = (root.join("meta"), root.join("log"));
         for dir in [root, &meta, &logs] {
-            fs::create_dir_all(dir)
-                .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+            make_directory(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
         }
         let lock = lock(root)?;
         let journal = Arc::new(Journal::open(meta, fsync, tasks.clone())?);
@@ -171,11 +173,12 @@ fn lock(root: &Path) -> anyhow::Result<Lock> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-    let mut own = || -> io::Result<()> {
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
-    };
-    own().with_context(|| format!("cannot write {}", path.display()))?;
+    let owner = format!("{}\n", std::process::id());
+    if let Err(error) = file.write_all_at(owner.as_bytes(), 0).and_then(|()| file.set_len(owner.len() as u64))
+    {
+        // The lock counts, and a full disk is no reason not to start.
+        tracing::warn!("cannot write {}: {error}", path.display());
+    }
     Ok(Lock(file))
 }
 
@@ -188,6 +191,21 @@ impl Drop for Lock {
         // fails, which it has no reason to do, the end of that process unlocks it.
         let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
+}
+
+/// Makes a directory, and those above it, such that a loss of power does not take it away.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    // That of a relative path of one name is the current directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    sync_directory(parent)
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {

@@ -229,3 +229,14 @@ fn an_old_journal_is_read_before_the_new_one() {
         assert_eq!(topics(&open(&directory)), [("t".to_owned(), 3)]);
     }
 }
+
+#[test]
+fn directories_are_made_with_all_above_them() {
+    let directory = TempDir::new().expect("a directory");
+    let nested = directory.path().join("a/b/../c");
+    make_directory(&nested).expect("make");
+    make_directory(&nested).expect("it is there");
+    assert!(nested.is_dir());
+    fs::write(directory.path().join("file"), b"").expect("write");
+    make_directory(&directory.path().join("file")).expect_err("a file");
+}
