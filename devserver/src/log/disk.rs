@@ -24,6 +24,7 @@ use super::segment::{self, Fetch, Place, Segment};
 use super::writer::{Queue, Writer};
 use super::{LogEnd, ReadError, check_start};
 use crate::config::Fsync;
+use crate::store::Journal;
 
 /// No more than this is read on a thread of the runtime.
 const MAX_INLINE_READ: usize = 1024 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct DiskLog {
     pub(super) retention: Retention,
     pub(super) fsync: Fsync,
     pub(super) ends: watch::Sender<LogEnd>,
+    /// Where the topic is known from.
+    pub(super) journal: Arc<Journal>,
     /// What writes: the server ends after it.
     pub(super) tasks: TaskTracker,
     pub(super) state: RwLock<State>,
@@ -60,6 +63,7 @@ impl DiskLog {
         retention: Retention,
         fsync: Fsync,
         ends: watch::Sender<LogEnd>,
+        journal: Arc<Journal>,
         tasks: TaskTracker,
     ) -> anyhow::Result<Self> {
         let found = recovery::recover(&dir)?;
@@ -77,6 +81,7 @@ impl DiskLog {
             retention,
             fsync,
             ends,
+            journal,
             tasks,
             state: RwLock::new(State { segments, end }),
             queue: Mutex::default(),

@@ -3,19 +3,32 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fluvio_controlplane_metadata::topic::TopicSpec;
+use fluvio_sc_schema::objects::Metadata;
 use tempfile::TempDir;
 use wire::batch::BatchHeader;
 use wire::builder::BatchBuilder;
 
 use super::*;
 use crate::log::PartitionLog;
+use crate::store::{Change, DataDir};
 
+const DIR: &str = "log/t/0";
 /// Every batch has a segment of its own.
 const RETENTION: Retention =
     Retention { segment_bytes: 1, partition_bytes: 1 << 30, age: Duration::from_secs(1 << 20) };
 
-fn open(dir: &Path) -> PartitionLog {
-    PartitionLog::open(dir.to_owned(), RETENTION, Fsync::Never, TaskTracker::new()).expect("open")
+/// A log in its place in a data directory.
+fn open(directory: &TempDir) -> (DataDir, PartitionLog) {
+    let data = DataDir::open(directory.path(), Fsync::Never, TaskTracker::new()).expect("a data directory");
+    let dir = directory.path().join(DIR);
+    let log = PartitionLog::open(dir, RETENTION, Fsync::Never, data.journal.clone(), TaskTracker::new());
+    (data, log.expect("a log"))
+}
+
+fn topic() -> Metadata<TopicSpec> {
+    let spec = TopicSpec::new_computed(1, 1, None);
+    Metadata { name: "t".to_owned(), spec, status: Default::default() }
 }
 
 async fn append(log: &PartitionLog) {
@@ -29,8 +42,9 @@ async fn append(log: &PartitionLog) {
 #[tokio::test]
 async fn a_segment_that_cannot_be_removed_keeps_the_later_ones() {
     let directory = TempDir::new().expect("a directory");
-    let dir = directory.path().join("t/0");
-    let log = open(&dir);
+    let dir = directory.path().join(DIR);
+    let (data, log) = open(&directory);
+    data.journal.record(vec![Change::put(&topic())]).expect("record");
     for _ in 0..4 {
         append(&log).await;
     }
@@ -43,9 +57,23 @@ async fn a_segment_that_cannot_be_removed_keeps_the_later_ones() {
     assert_eq!(log.start(), 1);
     fs::remove_dir(&second).expect("remove");
     fs::rename(&aside, &second).expect("rename");
-    drop(log);
-    let log = open(&dir);
+    drop((data, log));
+    let (_data, log) = open(&directory);
     assert_eq!((log.start(), log.ends().offset), (1, 4));
     log.evict().expect("evict");
     assert_eq!(log.start(), 4);
+}
+
+#[tokio::test]
+async fn no_file_is_made_before_its_topic_is_on_the_disk() {
+    let directory = TempDir::new().expect("a directory");
+    let (data, log) = open(&directory);
+    data.journal.record(vec![Change::put(&topic())]).expect("record");
+    assert!(!data.journal.is_durable());
+    append(&log).await;
+    assert!(data.journal.is_durable());
+    // What changes later is no concern of the log's.
+    data.journal.record(vec![Change::put(&topic())]).expect("record");
+    append(&log).await;
+    assert!(!data.journal.is_durable());
 }
