@@ -97,20 +97,41 @@ impl DataDir {
     }
 
     /// The first step of the deletion of a topic: its logs are out of the way, and would be taken back at the next start.
+    /// Blocks.
     pub(crate) fn set_aside(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.topic_dir(topic), &self.deleting(topic))
+        if rename_if_there(&self.topic_dir(topic), &self.deleting(topic))? {
+            // Before the metadata says that the topic is gone: the next start refuses records without a topic.
+            sync_directory(&self.logs)?;
+        }
+        Ok(())
     }
 
     /// Takes the first step back.
     pub(crate) fn take_back(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.deleting(topic), &self.topic_dir(topic))
+        rename_if_there(&self.deleting(topic), &self.topic_dir(topic)).map(|_| ())
     }
 
-    /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread.
+    /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread. Blocks.
     pub(crate) fn discard(&self, topic: &str) -> io::Result<()> {
-        let number = self.deletions.fetch_add(1, Ordering::Relaxed);
-        let deleted = self.logs.join(format!("{DELETED}{number}"));
-        rename_if_there(&self.deleting(topic), &deleted)?;
+        let set_aside = self.deleting(topic);
+        if !set_aside.try_exists()? {
+            return Ok(());
+        }
+        // A topic that a loss of power brings back brings its records.
+        if let Err(error) = self.journal.sync_here() {
+            tracing::error!(topic, "cannot sync the metadata before the logs of the topic go: {error}");
+        }
+        let deleted = loop {
+            let number = self.deletions.fetch_add(1, Ordering::Relaxed);
+            let deleted = self.logs.join(format!("{DELETED}{number}"));
+            // An earlier process may not have been able to remove its own.
+            if !deleted.try_exists()? {
+                break deleted;
+            }
+        };
+        fs::rename(&set_aside, &deleted)?;
+        // Otherwise they could come back to a new topic of the same name.
+        sync_directory(&self.logs)?;
         self.tasks.spawn_blocking(move || remove(&deleted));
         Ok(())
     }
@@ -208,10 +229,11 @@ fn make_directory(path: &Path) -> io::Result<()> {
     sync_directory(parent)
 }
 
-fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+/// Returns whether there was something to rename.
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        renamed => renamed.map(|()| true),
     }
 }
 
