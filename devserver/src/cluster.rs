@@ -182,7 +182,8 @@ impl Cluster {
                 let log = match &self.data {
                     Some(data) => {
                         let dir = data.partition(&key);
-                        PartitionLog::open(dir, retention, self.config.fsync, self.tasks.clone())?
+                        let (fsync, journal) = (self.config.fsync, data.journal.clone());
+                        PartitionLog::open(dir, retention, fsync, journal, self.tasks.clone())?
                     }
                     None => PartitionLog::in_memory(retention),
                 };

@@ -89,7 +89,7 @@ impl Cluster {
     }
 
     /// Makes sure that a topic, its logs and the offsets that consumers have stored for it are not found after a restart.
-    /// Nothing has changed after an error.
+    /// Nothing has changed after an error. Blocks.
     pub(crate) fn forget_topic(&self, topic: &str) -> Result<(), StorageError> {
         let Some(data) = &self.data else {
             return Ok(());
@@ -104,8 +104,13 @@ impl Cluster {
             replicas.into_iter().flatten().for_each(|replica| replica.log.leave_files(leave));
         };
         leave_files(true);
-        if let Err(error) = data.set_aside(topic) {
+        let take_back = || -> Result<(), StorageError> {
+            data.take_back(topic).map_err(|error| failed("take back", error))?;
             leave_files(false);
+            Ok(())
+        };
+        if let Err(error) = data.set_aside(topic) {
+            take_back()?;
             return Err(failed("rename", error));
         }
         let mut changes = vec![Change::remove::<TopicSpec>(topic)];
@@ -113,15 +118,20 @@ impl Cluster {
         let stored = offsets.keys().filter(|(key, _)| key.topic == topic);
         changes.extend(stored.map(|(key, consumer)| Change::remove_offset(key, consumer)));
         if let Err(StorageError) = data.journal.record(changes) {
-            data.take_back(topic).map_err(|error| failed("take back", error))?;
-            leave_files(false);
+            take_back()?;
             return Err(StorageError);
         }
-        // The topic is gone, whether its files are or not.
-        if let Err(error) = data.discard(topic) {
-            failed("remove", error);
-        }
         Ok(())
+    }
+
+    /// Removes the logs of a topic that was forgotten, before another one may have its name. Blocks.
+    pub(crate) fn discard_logs(&self, topic: &str) {
+        // The topic is gone, whether its files are or not.
+        if let Some(data) = &self.data
+            && let Err(error) = data.discard(topic)
+        {
+            tracing::error!(topic, "cannot remove the logs of a deleted topic: {error}");
+        }
     }
 
     /// Removes what the retention of the topics does not keep. Blocks.

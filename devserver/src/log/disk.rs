@@ -24,6 +24,7 @@ use super::segment::{self, Fetch, Place, Segment};
 use super::writer::{Queue, Writer};
 use super::{LogEnd, ReadError, check_start};
 use crate::config::Fsync;
+use crate::store::Journal;
 
 /// No more than this is read on a thread of the runtime.
 const MAX_INLINE_READ: usize = 1024 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct DiskLog {
     pub(super) retention: Retention,
     pub(super) fsync: Fsync,
     pub(super) ends: watch::Sender<LogEnd>,
+    /// Where the topic is known from.
+    pub(super) journal: Arc<Journal>,
     /// What writes: the server ends after it.
     pub(super) tasks: TaskTracker,
     pub(super) state: RwLock<State>,
@@ -60,6 +63,7 @@ impl DiskLog {
         retention: Retention,
         fsync: Fsync,
         ends: watch::Sender<LogEnd>,
+        journal: Arc<Journal>,
         tasks: TaskTracker,
     ) -> anyhow::Result<Self> {
         let found = recovery::recover(&dir)?;
@@ -77,6 +81,7 @@ impl DiskLog {
             retention,
             fsync,
             ends,
+            journal,
             tasks,
             state: RwLock::new(State { segments, end }),
             queue: Mutex::default(),
@@ -164,7 +169,9 @@ impl DiskLog {
             let extents: Vec<_> = state.segments.iter().map(|segment| segment.extent).collect();
             self.retention.expired(extents.iter(), now)
         };
-        self.remove_oldest(expired);
+        if let Err(error) = self.remove_oldest(expired) {
+            tracing::error!("cannot remove old records: {error}");
+        }
         expired > 0
     }
 
@@ -175,21 +182,36 @@ impl DiskLog {
             self.roll(&mut writer)?;
         }
         let closed = self.state.read().segments.len().saturating_sub(1);
-        self.remove_oldest(closed);
-        Ok(())
+        self.remove_oldest(closed)
     }
 
-    /// Removes segments; for the holder of the writer lock. A file that cannot be removed is found again by the next
-    /// start, which is no loss.
-    fn remove_oldest(&self, count: usize) {
-        let removed: Vec<_> = self.state.write().segments.drain(..count).collect();
-        let deleted = self.files.lock();
-        for segment in removed {
+    /// Removes segments; for the holder of the writer lock. Stops at one that stays, because the next start refuses a log
+    /// with a hole.
+    fn remove_oldest(&self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        // Whatever a loss of power leaves then, the log goes on at its offset.
+        self.active_file().map_or(Ok(()), |active| self.sync_file(&active))?;
+        for _ in 0..count {
+            let Some(segment) = self.state.write().segments.pop_front() else {
+                break;
+            };
             let path = segment::path(&self.dir, segment.extent.base_offset);
-            if !*deleted && let Err(error) = fs::remove_file(&path) {
-                tracing::error!("cannot remove {}: {error}", path.display());
+            // For each file anew: the deletion of the topic waits for it.
+            let removed = {
+                let deleted = self.files.lock();
+                if *deleted { Ok(()) } else { fs::remove_file(&path) }
+            };
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    self.state.write().segments.push_front(segment);
+                    return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+                }
+                _ => {}
             }
         }
+        Ok(())
     }
 
     /// Makes sure that what was written is on the disk. Blocks.
@@ -197,12 +219,15 @@ impl DiskLog {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let active = self.state.read().segments.back().and_then(|active| active.file.clone());
-        let synced = active.map_or(Ok(()), |file| self.sync_file(&file));
+        let synced = self.active_file().map_or(Ok(()), |file| self.sync_file(&file));
         if synced.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
         synced
+    }
+
+    fn active_file(&self) -> Option<Arc<File>> {
+        self.state.read().segments.back().and_then(|active| active.file.clone())
     }
 
     /// Makes sure that what was written to `file` is on the disk, and that it can be found there.
@@ -244,3 +269,6 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
         opened => opened?.sync_all(),
     }
 }
+
+#[cfg(test)]
+mod tests;

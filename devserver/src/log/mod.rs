@@ -30,6 +30,7 @@ pub(crate) use self::disk::sync_directory;
 use self::memory::MemoryLog;
 pub(crate) use self::retention::Retention;
 use crate::config::Fsync;
+use crate::store::Journal;
 
 /// How far a log reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,15 +129,17 @@ impl PartitionLog {
         PartitionLog { place: Place::Memory(MemoryLog::new(retention)), ends: new_ends() }
     }
 
-    /// The log in the directory `dir`, which is made with the first batch. `tasks` are to be waited for in the end.
+    /// The log in the directory `dir`, which is made with the first batch, once what `journal` knows of its topic is on the
+    /// disk. `tasks` are to be waited for in the end.
     pub(crate) fn open(
         dir: PathBuf,
         retention: Retention,
         fsync: Fsync,
+        journal: Arc<Journal>,
         tasks: TaskTracker,
     ) -> anyhow::Result<Self> {
         let ends = new_ends();
-        let log = DiskLog::open(dir, retention, fsync, ends.clone(), tasks)?;
+        let log = DiskLog::open(dir, retention, fsync, ends.clone(), journal, tasks)?;
         announce(&ends, log.end());
         Ok(PartitionLog { place: Place::Disk(Arc::new(log)), ends })
     }

@@ -202,10 +202,12 @@ impl DiskLog {
                 file.set_len(bytes)?;
                 writer.overlong = false;
             }
-            // A closed segment is never synced again, and no segment may outlive a piece of the one before.
-            if self.fsync != Fsync::Never {
-                file.sync_data()?;
-            }
+            // Whatever the mode: a closed segment is never synced again, and the next start refuses a log of which a segment
+            // has outlived a piece of the one before.
+            file.sync_data()?;
+        } else {
+            // The next start refuses records without a topic.
+            self.journal.sync_here()?;
         }
         let file = self.create(end)?;
         self.new_files.store(true, Ordering::Release);

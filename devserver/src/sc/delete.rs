@@ -20,7 +20,7 @@ use crate::metadata::Store;
 use crate::server::Shared;
 
 pub(super) async fn delete(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     units: &Arc<Shared>,
     request: &ObjectApiDeleteRequest,
 ) -> anyhow::Result<Status> {
@@ -28,8 +28,11 @@ pub(super) async fn delete(
         return Ok(groups::delete(cluster, units, request.key()).await);
     }
     if let Some(request) = downcast::<TopicSpec>(request)? {
-        let force = request.is_force();
-        return Ok(topics::delete(cluster, request.key(), force));
+        let (force, name) = (request.is_force(), request.key());
+        // It waits for the disk.
+        let deletion = cluster.clone();
+        let deletion = cluster.tasks.spawn_blocking(move || topics::delete(&deletion, name, force));
+        return Ok(deletion.await?);
     }
     let objects = &mut *cluster.objects.lock();
     Ok(if let Some(request) = downcast::<TableFormatSpec>(request)? {

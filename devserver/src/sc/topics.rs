@@ -73,6 +73,7 @@ pub(super) fn update(cluster: &Cluster, request: &ObjectApiUpdateRequest) -> any
     })
 }
 
+/// Blocks.
 pub(super) fn delete(cluster: &Cluster, name: String, force: bool) -> Status {
     let mut objects = cluster.objects.lock();
     let Some(topic) = objects.topics.get(&name) else {
@@ -98,6 +99,7 @@ pub(super) fn delete(cluster: &Cluster, name: String, force: bool) -> Status {
     objects.topics.remove([name.as_str()]);
     objects.partitions.remove(partitions.iter().map(String::as_str));
     cluster.remove_replicas(&name);
+    cluster.discard_logs(&name);
     Status::new_ok(name)
 }
 

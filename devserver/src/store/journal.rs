@@ -5,32 +5,29 @@
 //! written the journal so far waits under another name; to apply its lines again to a newer snapshot changes nothing, so
 //! at whatever moment the process ends, snapshot, old journal and journal together are the metadata.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 use super::change::{Change, Encoded};
+use super::lines::{Objects, SNAPSHOT, apply, line_of, read_file, remove_if_there, write_snapshot};
 use crate::config::Fsync;
 use crate::log::{StorageError, sync_directory};
 
-const SNAPSHOT: &str = "snapshot.json";
-const SNAPSHOT_IN_WORK: &str = "snapshot.json.new";
 const JOURNAL: &str = "journal.ndjson";
+/// The next journal, empty.
+const NEW_JOURNAL: &str = "journal.ndjson.new";
 /// What a snapshot that is being written makes superfluous.
 const OLD_JOURNAL: &str = "journal.old.ndjson";
 /// A journal of at least this size, and twice the size of the snapshot, is replaced by a new snapshot.
 const MIN_JOURNAL_BYTES: u64 = 1024 * 1024;
-
-/// All objects of a server: by kind, then by name.
-pub(super) type Objects = BTreeMap<(String, String), Encoded>;
 
 /// Where changes are written to.
 pub(crate) struct Journal {
@@ -38,10 +35,13 @@ pub(crate) struct Journal {
     fsync: Fsync,
     tasks: TaskTracker,
     state: Mutex<State>,
-    /// How many lines are known to be on the disk. Locked while they are brought there.
-    synced: tokio::sync::Mutex<u64>,
-    /// Locked by whoever writes a snapshot.
-    compaction: Mutex<()>,
+    /// How many lines are known to be on the disk.
+    durable: AtomicU64,
+    /// Locked by whoever waits for a thread to bring lines to the disk.
+    turn: tokio::sync::Mutex<()>,
+    /// Locked by the thread that brings lines or a snapshot to the disk: of two fsyncs at once, one alone learns of a
+    /// failure.
+    syncing: Mutex<()>,
 }
 
 struct State {
@@ -56,44 +56,31 @@ struct State {
     snapshot_bytes: u64,
     /// Lines written by this process.
     lines: u64,
+    /// An fsync has failed that was to bring the lines up to here to the disk. The system takes them for written since.
+    doubtful: u64,
     compacting: bool,
     failing: bool,
 }
 
-/// A line: changes that happen together, and the checksum of their text.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    crc32c: u32,
-    changes: Vec<Change>,
-}
-
 impl Journal {
-    /// Reads the metadata in `dir`, and writes it anew as a snapshot.
+    /// Reads the metadata in `dir`, and writes it anew as a snapshot if there is room.
     pub(super) fn open(dir: PathBuf, fsync: Fsync, tasks: TaskTracker) -> anyhow::Result<Self> {
         let mut objects = Objects::new();
         read_file(&dir.join(SNAPSHOT), &mut objects, false)?;
-        read_file(&dir.join(OLD_JOURNAL), &mut objects, false)?;
-        read_file(&dir.join(JOURNAL), &mut objects, true)?;
-        let written = || -> io::Result<(u64, File)> {
-            let bytes = write_snapshot(&dir, &objects)?;
-            // From here on the journals say nothing new.
-            remove_if_there(&dir.join(OLD_JOURNAL))?;
-            let file = File::options().write(true).create(true).truncate(true).open(dir.join(JOURNAL))?;
-            file.sync_all()?;
-            sync_directory(&dir)?;
-            Ok((bytes, file))
-        };
-        let (snapshot_bytes, file) =
-            written().with_context(|| format!("cannot write the metadata in {}", dir.display()))?;
-        let file = Arc::new(file);
+        // A loss of power can tear both.
+        read_file(&dir.join(OLD_JOURNAL), &mut objects, true)?;
+        let bytes = read_file(&dir.join(JOURNAL), &mut objects, true)?;
+        let (file, bytes, snapshot_bytes) = begin(&dir, &objects, bytes)
+            .with_context(|| format!("cannot write the metadata in {}", dir.display()))?;
         let state = State {
             objects,
-            file,
+            file: Arc::new(file),
             old_file: None,
-            bytes: 0,
+            bytes,
             overlong: false,
             snapshot_bytes,
             lines: 0,
+            doubtful: 0,
             compacting: false,
             failing: false,
         };
@@ -102,8 +89,9 @@ impl Journal {
             fsync,
             tasks,
             state: Mutex::new(state),
-            synced: tokio::sync::Mutex::new(0),
-            compaction: Mutex::new(()),
+            durable: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::new(()),
+            syncing: Mutex::new(()),
         })
     }
 
@@ -139,77 +127,161 @@ impl Journal {
     }
 
     /// Returns once everything that was recorded is as safe as this server promises before it acknowledges.
-    pub(crate) async fn acknowledgeable(&self) -> Result<(), StorageError> {
+    pub(crate) async fn acknowledgeable(self: &Arc<Self>) -> Result<(), StorageError> {
         if self.fsync == Fsync::Always { self.sync().await } else { Ok(()) }
     }
 
     /// Brings everything that was recorded to the disk; one fsync serves all who wait.
-    pub(crate) async fn sync(&self) -> Result<(), StorageError> {
+    pub(crate) async fn sync(self: &Arc<Self>) -> Result<(), StorageError> {
         let wanted = self.state.lock().lines;
-        let mut synced = self.synced.lock().await;
-        if *synced >= wanted {
+        let _turn = self.turn.lock().await;
+        if self.durable.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
-        let (file, old_file, lines) = {
+        let journal = self.clone();
+        let result = tokio::task::spawn_blocking(move || journal.sync_here()).await;
+        result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+            tracing::error!("{}: cannot sync: {error}", self.dir.join(JOURNAL).display());
+            StorageError
+        })
+    }
+
+    /// The same on this thread. Blocks, and waits for no other thread of the pool to become free.
+    pub(crate) fn sync_here(&self) -> io::Result<()> {
+        let wanted = self.state.lock().lines;
+        if self.durable.load(Ordering::Acquire) >= wanted {
+            return Ok(());
+        }
+        let _syncing = self.syncing.lock();
+        if self.durable.load(Ordering::Acquire) >= wanted {
+            return Ok(());
+        }
+        let (file, old_file, lines, doubtful) = {
             let state = self.state.lock();
-            (state.file.clone(), state.old_file.clone(), state.lines)
+            (state.file.clone(), state.old_file.clone(), state.lines, state.doubtful > 0)
         };
-        let dir = self.dir.clone();
-        let sync = move || -> io::Result<()> {
+        if doubtful {
+            // Another fsync would succeed without the lines that are lost: all is written anew.
+            return self.compact();
+        }
+        let synced = || -> io::Result<()> {
             if let Some(old_file) = old_file {
                 old_file.sync_data()?;
-                sync_directory(&dir)?;
+                sync_directory(&self.dir)?;
             }
             file.sync_data()
         };
-        let result = tokio::task::spawn_blocking(sync).await;
-        if let Err(error) = result.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            tracing::error!("{}: cannot sync: {error}", self.dir.join(JOURNAL).display());
-            return Err(StorageError);
+        if let Err(error) = synced() {
+            self.doubt();
+            return Err(error);
         }
-        *synced = lines;
+        self.durable.fetch_max(lines, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// An fsync has failed.
+    fn doubt(&self) {
+        let mut state = self.state.lock();
+        state.doubtful = state.lines;
     }
 
     fn compact_in_background(&self) {
+        let syncing = self.syncing.lock();
         if let Err(error) = self.compact() {
             tracing::error!("{}: cannot write a snapshot: {error}", self.dir.display());
         }
+        drop(syncing);
         self.state.lock().compacting = false;
     }
 
-    /// Writes a snapshot and drops the lines that it makes superfluous. Blocks.
+    /// Replaces the journal by a snapshot. For the holder of `syncing`. Blocks.
     fn compact(&self) -> io::Result<()> {
-        let _only_one = self.compaction.lock();
-        let old_journal = self.dir.join(OLD_JOURNAL);
-        let objects = {
-            let mut state = self.state.lock();
-            // One that is there already is left from an attempt that failed: the journal then waits for the next time.
-            if !old_journal.exists() {
-                state.cut()?;
-                fs::rename(self.dir.join(JOURNAL), &old_journal)?;
-                let file =
-                    File::options().write(true).create(true).truncate(true).open(self.dir.join(JOURNAL));
-                let file = match file {
-                    Ok(file) => file,
-                    Err(error) => {
-                        fs::rename(&old_journal, self.dir.join(JOURNAL))?;
-                        return Err(error);
-                    }
-                };
-                state.old_file = Some(std::mem::replace(&mut state.file, Arc::new(file)));
-                state.bytes = 0;
-            }
-            state.objects.clone()
-        };
+        let mut set_aside = self.set_journal_aside()?;
+        if set_aside.is_none() {
+            // An attempt that failed has left its old journal behind, which has to go first.
+            self.write_snapshot(0)?;
+            set_aside = self.set_journal_aside()?;
+        }
+        self.write_snapshot(set_aside.unwrap_or(0))
+    }
+
+    /// Begins a new journal, unless there is an old one beside it already. Returns the number of the last line before it.
+    fn set_journal_aside(&self) -> io::Result<Option<u64>> {
+        let (journal, old_journal) = (self.dir.join(JOURNAL), self.dir.join(OLD_JOURNAL));
+        // Without a journal an earlier attempt got no further than to rename it, and it is still written to.
+        let is_aside = old_journal.try_exists()?;
+        if is_aside && journal.try_exists()? {
+            return Ok(None);
+        }
+        // Nearly all of its lines, so that a loss of power does not take old ones and leave new ones.
+        let file = self.state.lock().file.clone();
+        if file.sync_data().is_err() {
+            self.doubt();
+        }
+        let new_journal = self.dir.join(NEW_JOURNAL);
+        let file = Arc::new(File::create(&new_journal)?);
+        let mut state = self.state.lock();
+        state.cut()?;
+        if !is_aside {
+            fs::rename(&journal, &old_journal)?;
+        }
+        fs::rename(&new_journal, &journal)?;
+        state.old_file = Some(std::mem::replace(&mut state.file, file));
+        state.bytes = 0;
+        Ok(Some(state.lines))
+    }
+
+    /// Writes a snapshot, which makes the old journal superfluous, and brings the lines up to its last one, `set_aside`, to
+    /// the disk. No later ones: the journal could still lose these, and what it kept would undo what the snapshot has of
+    /// them.
+    fn write_snapshot(&self, set_aside: u64) -> io::Result<()> {
+        let objects = self.state.lock().objects.clone();
         sync_directory(&self.dir)?;
         let bytes = write_snapshot(&self.dir, &objects)?;
-        fs::remove_file(&old_journal)?;
+        remove_if_there(&self.dir.join(OLD_JOURNAL))?;
         sync_directory(&self.dir)?;
+        self.durable.fetch_max(set_aside, Ordering::AcqRel);
         let mut state = self.state.lock();
         state.old_file = None;
         state.snapshot_bytes = bytes;
+        if state.doubtful <= set_aside {
+            state.doubtful = 0;
+        }
         Ok(())
+    }
+
+    /// Whether everything that was recorded is on the disk.
+    #[cfg(test)]
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire) >= self.state.lock().lines
+    }
+}
+
+/// Begins an empty journal behind a new snapshot; or, if that cannot be written, goes on behind the `bytes` of the journal
+/// that is there: whoever has no room left must be able to start and delete something. Returns the journal, its size and
+/// that of the snapshot.
+fn begin(dir: &Path, objects: &Objects, bytes: u64) -> io::Result<(File, u64, u64)> {
+    let file = File::options().write(true).create(true).truncate(false).open(dir.join(JOURNAL))?;
+    match write_snapshot(dir, objects) {
+        Ok(snapshot_bytes) => {
+            // From here on the journals say nothing new. Without the new one, the old one must not come back.
+            remove_if_there(&dir.join(OLD_JOURNAL))?;
+            sync_directory(dir)?;
+            file.set_len(0)?;
+            file.sync_all()?;
+            sync_directory(dir)?;
+            Ok((file, 0, snapshot_bytes))
+        }
+        Err(error) => {
+            tracing::warn!("{}: cannot write a snapshot, going on without: {error}", dir.display());
+            file.set_len(bytes)?;
+            file.sync_all()?;
+            if let Ok(old_file) = File::open(dir.join(OLD_JOURNAL)) {
+                old_file.sync_data()?;
+            }
+            sync_directory(dir)?;
+            Ok((file, bytes, fs::metadata(dir.join(SNAPSHOT)).map_or(0, |metadata| metadata.len())))
+        }
     }
 }
 
@@ -237,76 +309,5 @@ impl State {
     }
 }
 
-fn line_of(changes: Vec<Change>) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line { crc32c: checksum(&changes)?, changes })?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-/// Of the changes as they are written; there is one way to write them.
-fn checksum(changes: &[Change]) -> io::Result<u32> {
-    Ok(crc32c::crc32c(&serde_json::to_vec(changes)?))
-}
-
-fn apply(objects: &mut Objects, changes: Vec<Change>) {
-    for Change { kind, name, object } in changes {
-        match object {
-            Some(object) => objects.insert((kind, name), object),
-            None => objects.remove(&(kind, name)),
-        };
-    }
-}
-
-/// Applies the lines of a file. With `torn`, its last line may lack an end, and is no line then.
-fn read_file(path: &Path, objects: &mut Objects, torn: bool) -> anyhow::Result<()> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if torn && !line.ends_with(b"\n") {
-            tracing::warn!("{}: the last line was never ended and is left out", path.display());
-            break;
-        }
-        let changes = read_line(line).with_context(|| {
-            format!(
-                "line {} of {} is damaged: restore the file from a copy, or remove the line to go on without the change",
-                number + 1,
-                path.display()
-            )
-        })?;
-        apply(objects, changes);
-    }
-    Ok(())
-}
-
-fn read_line(line: &[u8]) -> anyhow::Result<Vec<Change>> {
-    let line: Line = serde_json::from_slice(line)?;
-    let computed = checksum(&line.changes)?;
-    ensure!(computed == line.crc32c, "its checksum is {computed}, not {}", line.crc32c);
-    Ok(line.changes)
-}
-
-/// Replaces the snapshot. Returns its size.
-fn write_snapshot(dir: &Path, objects: &Objects) -> io::Result<u64> {
-    let change = |((kind, name), object): (&(String, String), &Encoded)| Change {
-        kind: kind.clone(),
-        name: name.clone(),
-        object: Some(object.clone()),
-    };
-    let text = line_of(objects.iter().map(change).collect())?;
-    let in_work = dir.join(SNAPSHOT_IN_WORK);
-    let file = File::create(&in_work)?;
-    file.write_all_at(&text, 0)?;
-    file.sync_all()?;
-    fs::rename(&in_work, dir.join(SNAPSHOT))?;
-    sync_directory(dir)?;
-    Ok(text.len() as u64)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
+#[cfg(test)]
+mod tests;

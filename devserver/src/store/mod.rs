@@ -5,16 +5,19 @@
 //! meta/snapshot.json           all objects and consumer offsets as of some time
 //! meta/journal.ndjson          what has changed since
 //! log/<topic>/<partition>/     segments: <first offset, 20 digits>.log
+//! log/.unnamed/<partition>/    of the topic whose name is empty
 //! log/.deleting-<topic>        of a topic whose deletion is under way: taken back unless the metadata says it is gone
 //! log/.deleted-<number>        to be removed
 //! ```
 
 mod change;
 mod journal;
+mod lines;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +36,10 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::change::Change;
 pub(crate) use self::journal::Journal;
 use crate::config::Fsync;
+use crate::log::sync_directory;
 
+/// Stands for the empty name of a topic, which is allowed and would be the directory of all logs. No topic is called so.
+const UNNAMED: &str = ".unnamed";
 const DELETING: &str = ".deleting-";
 const DELETED: &str = ".deleted-";
 
@@ -52,8 +58,7 @@ impl DataDir {
     pub(crate) fn open(root: &Path, fsync: Fsync, tasks: TaskTracker) -> anyhow::Result<Self> {
         let (meta, logs) = (root.join("meta"), root.join("log"));
         for dir in [root, &meta, &logs] {
-            fs::create_dir_all(dir)
-                .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+            make_directory(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
         }
         let lock = lock(root)?;
         let journal = Arc::new(Journal::open(meta, fsync, tasks.clone())?);
@@ -88,26 +93,51 @@ impl DataDir {
 
     /// Where the segments of a partition are.
     pub(crate) fn partition(&self, key: &ReplicaKey) -> PathBuf {
-        self.logs.join(&key.topic).join(key.partition.to_string())
+        self.topic_dir(&key.topic).join(key.partition.to_string())
     }
 
     /// The first step of the deletion of a topic: its logs are out of the way, and would be taken back at the next start.
+    /// Blocks.
     pub(crate) fn set_aside(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.logs.join(topic), &self.deleting(topic))
+        if rename_if_there(&self.topic_dir(topic), &self.deleting(topic))? {
+            // Before the metadata says that the topic is gone: the next start refuses records without a topic.
+            sync_directory(&self.logs)?;
+        }
+        Ok(())
     }
 
     /// Takes the first step back.
     pub(crate) fn take_back(&self, topic: &str) -> io::Result<()> {
-        rename_if_there(&self.deleting(topic), &self.logs.join(topic))
+        rename_if_there(&self.deleting(topic), &self.topic_dir(topic)).map(|_| ())
     }
 
-    /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread.
+    /// The last step, once the metadata says that the topic is gone: removes its logs, on another thread. Blocks.
     pub(crate) fn discard(&self, topic: &str) -> io::Result<()> {
-        let number = self.deletions.fetch_add(1, Ordering::Relaxed);
-        let deleted = self.logs.join(format!("{DELETED}{number}"));
-        rename_if_there(&self.deleting(topic), &deleted)?;
+        let set_aside = self.deleting(topic);
+        if !set_aside.try_exists()? {
+            return Ok(());
+        }
+        // A topic that a loss of power brings back brings its records.
+        if let Err(error) = self.journal.sync_here() {
+            tracing::error!(topic, "cannot sync the metadata before the logs of the topic go: {error}");
+        }
+        let deleted = loop {
+            let number = self.deletions.fetch_add(1, Ordering::Relaxed);
+            let deleted = self.logs.join(format!("{DELETED}{number}"));
+            // An earlier process may not have been able to remove its own.
+            if !deleted.try_exists()? {
+                break deleted;
+            }
+        };
+        fs::rename(&set_aside, &deleted)?;
+        // Otherwise they could come back to a new topic of the same name.
+        sync_directory(&self.logs)?;
         self.tasks.spawn_blocking(move || remove(&deleted));
         Ok(())
+    }
+
+    fn topic_dir(&self, topic: &str) -> PathBuf {
+        self.logs.join(if topic.is_empty() { UNNAMED } else { topic })
     }
 
     fn deleting(&self, topic: &str) -> PathBuf {
@@ -125,12 +155,12 @@ impl DataDir {
             if name.starts_with(DELETED) {
                 remove(&entry.path());
             } else if let Some(topic) = name.strip_prefix(DELETING) {
-                if topics.contains(topic) && !self.logs.join(topic).exists() {
+                if topics.contains(topic) && !self.topic_dir(topic).exists() {
                     self.take_back(topic)?;
                 } else {
                     remove(&entry.path());
                 }
-            } else if !topics.contains(name) {
+            } else if !topics.contains(if name == UNNAMED { "" } else { name }) {
                 bail!(
                     "{name:?} has records, but the metadata knows no such topic: restore the directory meta from a copy, \
                      or move {name:?} away"
@@ -164,11 +194,12 @@ fn lock(root: &Path) -> anyhow::Result<Lock> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-    let mut own = || -> io::Result<()> {
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
-    };
-    own().with_context(|| format!("cannot write {}", path.display()))?;
+    let owner = format!("{}\n", std::process::id());
+    if let Err(error) = file.write_all_at(owner.as_bytes(), 0).and_then(|()| file.set_len(owner.len() as u64))
+    {
+        // The lock counts, and a full disk is no reason not to start.
+        tracing::warn!("cannot write {}: {error}", path.display());
+    }
     Ok(Lock(file))
 }
 
@@ -183,10 +214,26 @@ impl Drop for Lock {
     }
 }
 
-fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+/// Makes a directory, and those above it, such that a loss of power does not take it away.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    // That of a relative path of one name is the current directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    sync_directory(parent)
+}
+
+/// Returns whether there was something to rename.
+fn rename_if_there(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        renamed => renamed.map(|()| true),
     }
 }
 

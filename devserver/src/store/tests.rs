@@ -229,3 +229,56 @@ fn an_old_journal_is_read_before_the_new_one() {
         assert_eq!(topics(&open(&directory)), [("t".to_owned(), 3)]);
     }
 }
+
+#[tokio::test]
+async fn what_an_earlier_process_could_not_remove_is_in_nobodys_way() {
+    let directory = TempDir::new().expect("a directory");
+    let tasks = TaskTracker::new();
+    let data = DataDir::open(directory.path(), Fsync::Never, tasks.clone()).expect("open");
+    let logs = directory.path().join("log");
+    fs::create_dir_all(logs.join(".deleted-0/0")).expect("create");
+    for _ in 0..2 {
+        fs::create_dir_all(data.partition(&("t", 0_u32).into())).expect("create");
+        data.set_aside("t").expect("set aside");
+        data.discard("t").expect("discard");
+    }
+    tasks.close();
+    tasks.wait().await;
+    let left: Vec<_> =
+        fs::read_dir(&logs).expect("read").map(|entry| entry.expect("entry").file_name()).collect();
+    assert_eq!(left, [".deleted-0"]);
+}
+
+#[test]
+fn a_deletion_is_on_the_disk_before_the_logs_go() {
+    let directory = TempDir::new().expect("a directory");
+    let config = crate::Config {
+        data_dir: Some(directory.path().to_owned()),
+        fsync: Fsync::Never,
+        ..Default::default()
+    };
+    let cluster = crate::cluster::Cluster::open(config, []).expect("open");
+    let data = cluster.data.as_ref().expect("a data directory");
+    data.journal.record(vec![Change::put(&topic("t", 1))]).expect("record");
+    let dir = data.partition(&("t", 0_u32).into());
+    fs::create_dir_all(&dir).expect("create");
+    cluster.forget_topic("t").expect("forgotten");
+    assert!(!dir.exists() && data.deleting("t").join("0").exists() && !data.journal.is_durable());
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+        cluster.discard_logs("t");
+        cluster.tasks.close();
+        cluster.tasks.wait().await;
+    });
+    assert!(data.journal.is_durable() && !data.deleting("t").exists());
+}
+
+#[test]
+fn directories_are_made_with_all_above_them() {
+    let directory = TempDir::new().expect("a directory");
+    let nested = directory.path().join("a/b/../c");
+    make_directory(&nested).expect("make");
+    make_directory(&nested).expect("it is there");
+    assert!(nested.is_dir());
+    fs::write(directory.path().join("file"), b"").expect("write");
+    make_directory(&directory.path().join("file")).expect_err("a file");
+}

@@ -331,6 +331,33 @@ async fn an_interrupted_deletion_is_ended_or_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_without_a_name_has_logs_of_its_own() {
+    let directory = TempDir::new().expect("a directory");
+    let mut fixture = Fixture::start(durable(&directory)).await;
+    // "0" would be in the way of partition 0 of "".
+    for (topic, batches) in [("", 2), ("0", 1)] {
+        fixture.create(topic, 4096, None).await;
+        fixture.produce(topic, 100, batches).await;
+    }
+    fixture.server.shutdown().await;
+    // A deletion that the metadata knows nothing of.
+    let logs = directory.path().join("log");
+    fs::rename(logs.join(".unnamed"), logs.join(".deleting-")).expect("rename");
+    let mut fixture = Fixture::start(durable(&directory)).await;
+    assert_eq!(range(&mut fixture.connection, "").await, (0, 2));
+    assert_eq!(range(&mut fixture.connection, "0").await, (0, 1));
+    fixture.delete("0").await;
+    assert_eq!(read(&fixture.unit, "", 0, 2).await.len(), 2);
+    fixture.server.shutdown().await;
+    let mut fixture = Fixture::start(durable(&directory)).await;
+    assert_eq!(read(&fixture.unit, "", 0, 2).await.len(), 2);
+    fixture.delete("").await;
+    fixture.server.shutdown().await;
+    Fixture::start(durable(&directory)).await.server.shutdown().await;
+    assert!(!logs.join(".unnamed").exists() && !logs.join(".deleting-").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server_per_directory() {
     let directory = TempDir::new().expect("a directory");
     let first = Process::start(directory.path(), &[]);

@@ -2,7 +2,7 @@
 //! lost, and writing works again once there is room.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::admin::{all, delete, put};
@@ -96,8 +96,8 @@ async fn a_file_that_may_not_grow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_file_system() {
     let directory = TempDir::new().expect("a directory");
-    // A file system of 300 KiB that only the server sees.
-    let script = r#"mount -t tmpfs -o size=300k tmpfs "$1" && head -c 100000 /dev/zero > "$1/ballast" && shift && exec "$@""#;
+    // A file system of 300 KiB that only the server sees, and the one that follows it.
+    let script = r#"mount -t tmpfs -o size=300k tmpfs "$1" && head -c 100000 /dev/zero > "$1/ballast" && shift && { "$@"; exec "$@"; }"#;
     let mounting = ["-rm", "sh", "-c", script, "sh", directory.path().to_str().expect("text")];
     let allowed =
         Command::new("unshare").args(mounting).arg("true").output().is_ok_and(|run| run.status.success());
@@ -107,8 +107,12 @@ async fn a_small_file_system() {
         return;
     }
     let mut command = Command::new("unshare");
-    command.args(mounting).arg(BINARY).args(options(&directory.path().join("data")));
-    let server = Process::run(&mut command);
+    command
+        .args(mounting)
+        .arg(BINARY)
+        .args(options(&directory.path().join("data")))
+        .arg("--exit-with-parent");
+    let mut server = Process::run(&mut command);
     let mut controller = Raw::connect(&server.endpoint).await;
     let unit = unit_of(&mut controller).await;
     assert!(create(&mut controller, "t", TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
@@ -124,12 +128,23 @@ async fn a_small_file_system() {
         created += 1;
     };
     assert_eq!(refused.error_code, ErrorCode::StorageError);
-    let ballast = format!("/proc/{}/root{}/ballast", server.child.id(), directory.path().display());
-    fs::remove_file(ballast).expect("remove");
+    // Whoever has no room left can start the server, to delete something.
+    let files = PathBuf::from(format!("/proc/{}/root{}", server.child.id(), directory.path().display()));
+    let pid = fs::read_to_string(files.join("data/LOCK")).expect("a process id");
+    assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().expect("kill").success());
+    server.follow();
+    let mut controller = Raw::connect(&server.endpoint).await;
+    let unit = unit_of(&mut controller).await;
+    assert_eq!(range(&mut Raw::connect(&unit).await, "t").await, (0, end));
+    fs::remove_file(files.join("ballast")).expect("remove");
     go_on(&unit, "t", end).await;
-    let name = format!("more-{created}");
-    assert!(create(&mut controller, &name, TopicSpec::new_computed(1, 1, None)).await.error_code.is_ok());
-    server.terminate();
+    for (name, is_new) in [(created - 1, false), (created, true)] {
+        let name = format!("more-{name}");
+        let status = create(&mut controller, &name, TopicSpec::new_computed(1, 1, None)).await;
+        assert_eq!(status.error_code.is_ok(), is_new, "{name}");
+    }
+    let log = server.terminate();
+    assert!(log.contains("cannot write a snapshot"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

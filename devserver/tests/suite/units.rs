@@ -1,6 +1,6 @@
 //! SPUs that come and go with SPU groups, and what SPUs announce.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use crate::common::admin::{all, delete, put};
 use crate::common::{Arrival, Raw, SOON, batch_of, create, produce, unit_of};
@@ -10,6 +10,7 @@ use fluvio_controlplane_metadata::spu::{CustomSpuKey, CustomSpuSpec, SpuSpec};
 use fluvio_controlplane_metadata::topic::{TopicResolution, TopicSpec};
 use fluvio_devserver::{Config, Server};
 use fluvio_protocol::link::ErrorCode;
+use rand::Rng;
 use tempfile::TempDir;
 
 async fn start(config: Config) -> (Server, Raw) {
@@ -20,6 +21,17 @@ async fn start(config: Config) -> (Server, Raw) {
 
 fn group(min_id: i32, replicas: u16) -> SpuGroupSpec {
     SpuGroupSpec { min_id, replicas, ..SpuGroupSpec::default() }
+}
+
+/// The first of so many free ports in a row, below those that the system gives to whoever asks for any.
+fn free_ports(count: u16) -> u16 {
+    loop {
+        let first = rand::rng().random_range(10_000..30_000);
+        let bound = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (first..first + count).all(bound) {
+            return first;
+        }
+    }
 }
 
 /// Ids and names of the SPUs that are online.
@@ -138,15 +150,10 @@ async fn a_group_whose_ids_are_taken_is_invalid() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_whose_ports_are_taken_is_refused_and_keeps_no_server_from_starting() {
     let directory = TempDir::new().expect("a directory");
-    let free =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let config = Config {
-        data_dir: Some(directory.path().to_owned()),
-        spu_port: Some(free.port()),
-        ..Config::default()
-    };
-    // Whether this test has a port or somebody else does makes no difference.
-    let take = |behind| TcpListener::bind((free.ip(), free.port() + behind));
+    let first = free_ports(3);
+    let config =
+        Config { data_dir: Some(directory.path().to_owned()), spu_port: Some(first), ..Config::default() };
+    let take = |behind| TcpListener::bind((Ipv4Addr::LOCALHOST, first + behind)).expect("still free");
     let (server, mut controller) = start(config.clone()).await;
     let taken = take(2);
     let status = put(&mut controller, "g", group(10, 2)).await;
@@ -155,7 +162,8 @@ async fn a_group_whose_ports_are_taken_is_refused_and_keeps_no_server_from_start
     assert!(message.starts_with("SPU 11 cannot listen: "), "{message}");
     assert_eq!(all::<SpuGroupSpec>(&mut controller).await.len(), 0);
     assert_eq!(online(&mut controller).await.len(), 1);
-    assert!(TcpListener::bind((free.ip(), free.port() + 1)).is_ok(), "the port is free again");
+    // The other port is free again.
+    drop(take(1));
     drop(taken);
     assert!(put(&mut controller, "g", group(10, 2)).await.error_code.is_ok());
     assert_eq!(online(&mut controller).await.len(), 3);
@@ -176,17 +184,16 @@ async fn a_group_whose_ports_are_taken_is_refused_and_keeps_no_server_from_start
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spus_announce_what_they_are_told_to() {
-    let free =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let port = free_ports(1);
     let config = |advertise: &str| Config {
         advertise: Some(advertise.to_owned()),
-        spu_port: Some(free.port()),
+        spu_port: Some(port),
         ..Config::default()
     };
     for (host, announced) in [("build.example", "build.example"), ("::1", "[::1]"), ("10.0.0.9", "10.0.0.9")]
     {
         let (server, mut controller) = start(config(host)).await;
-        assert_eq!(unit_of(&mut controller).await, format!("{announced}:{}", free.port()));
+        assert_eq!(unit_of(&mut controller).await, format!("{announced}:{port}"));
         server.shutdown().await;
     }
 }

@@ -24,13 +24,13 @@ impl Process {
     /// Runs a command that starts a server and becomes it.
     pub fn run(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
-        let mut line = String::new();
-        let stdout = child.stdout.as_mut().expect("stdout");
-        BufReader::with_capacity(1, stdout).read_line(&mut line).expect("the ready line");
-        let Some(endpoint) = line.trim_end().strip_prefix("fluvio-devserver ready endpoint=") else {
-            panic!("no ready line but {line:?}; {}", rest(child.stderr.take()));
-        };
-        Process { endpoint: endpoint.to_owned(), child }
+        let endpoint = endpoint_of(&mut child);
+        Process { endpoint, child }
+    }
+
+    /// Waits for the server that the command starts after this one has ended.
+    pub fn follow(&mut self) {
+        self.endpoint = endpoint_of(&mut self.child);
     }
 
     /// Ends the server at once, as a crash does.
@@ -61,6 +61,17 @@ impl Drop for Process {
 /// The options of a server on a free port with this data directory.
 pub fn options(data_dir: &Path) -> [&str; 4] {
     ["--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().expect("a path of text")]
+}
+
+/// Reads the ready line.
+fn endpoint_of(child: &mut Child) -> String {
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("stdout");
+    BufReader::with_capacity(1, stdout).read_line(&mut line).expect("the ready line");
+    match line.trim_end().strip_prefix("fluvio-devserver ready endpoint=") {
+        Some(endpoint) => endpoint.to_owned(),
+        None => panic!("no ready line but {line:?}; {}", rest(child.stderr.take())),
+    }
 }
 
 fn rest(stderr: Option<ChildStderr>) -> String {
