@@ -4,8 +4,13 @@
         async with fluvio_cffi.connect(server.endpoint) as client:
             ...
 
-It is a process of its own that keeps everything in memory, listens on the loopback interface and ends with
-the program that started it, whatever happens to that.
+It is a process of its own that keeps everything in memory unless told otherwise, listens on the loopback
+interface and ends with the program that started it, whatever happens to that.
+
+What disturbs it (faults, moved leaders, evictions) is ordered through a socket of this machine. Such a call
+blocks until the server has done it: a fraction of a millisecond, longer only where connections have to end or
+files to be removed, and 10 seconds at most. It raises `InvalidArgumentError` if the server refuses,
+`FluvioConnectionError` if the server does not answer, and `FluvioError` if it was not started.
 
 `python -m fluvio_cffi.devserver` is the program `fluvio-devserver` itself: same options, signals and exit
 status (`--help` lists them).

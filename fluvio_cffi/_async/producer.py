@@ -141,13 +141,8 @@ class Producer:
         Every call notices cancellation; while there is room, others get their turn once a millisecond of
         submitting, not at every call: a full checkpoint each costs ten times what handing over does.
         """
-        handle = self._handle
-        if handle is None:
-            handle = self._open()
-        value_data: Any = value
-        value_length = len(value) if type(value) is bytes else -1
-        if value_length < 0:
-            value_data, value_length = _arguments.data("value", value)
+        handle = self._open()
+        value_data, value_length = _arguments.data("value", value)
         key_data: Any = NULL
         key_length = 0
         if key is not None:
