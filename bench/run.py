@@ -202,7 +202,9 @@ def document(
         "client `fluvio` 0.21.0, against the development server on the same machine: loopback, one "
         "partition, no compression, checksums of received batches verified by ours. The server answers one "
         "request of a connection after another, and cuts answers in the middle of a batch (`--cut-batches`), "
-        "as the real server does. This file is written by the command below; to take the figures anew:",
+        "as the real server does. Figures by the number of partitions and the distance to the server "
+        "are in [benchmarks-partitions.md](benchmarks-partitions.md). This file is written by the command "
+        "below; to take the figures anew:",
         f'```\nmake bench ARGS="{arguments}"\n```',
         "\n".join(f"* {name}: {value}" for name, value in facts)
         + f"\n* load before the run: {load:.2f}; taken on {datetime.date.today().isoformat()}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -13,8 +14,9 @@ READY = "fluvio-devserver ready endpoint="
 class Server:
     """Context manager: a server on a free port that cuts answers as the real one does."""
 
-    def __init__(self, executable: Path) -> None:
+    def __init__(self, executable: Path, arguments: Sequence[str] = ()) -> None:
         self._command = [str(executable), "--listen", "127.0.0.1:0", "--cut-batches", "--exit-with-parent"]
+        self._command += arguments
         self.endpoint = ""
         self.pid = 0
 

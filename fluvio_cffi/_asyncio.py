@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextvars
 import threading
 import weakref
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from . import _platform
+from . import _internals, _platform
 from ._completions import Pending, completed
-from ._library import FULL, OK, Completion, discard, lib
+from ._internals import current_task, is_cancelled, must_cancel, scope_cancelled
+from ._library import Completion, discard
 from ._port import TURN_SECONDS, Pacer, Port
 
 if TYPE_CHECKING:
     from weakref import WeakKeyDictionary
 
-    Loops = WeakKeyDictionary[asyncio.AbstractEventLoop, "AsyncioPort"]
+    from ._receipts import Receipt
+
+    Loops = WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref["AsyncioPort"]]
 
 get_running_loop = asyncio.get_running_loop
-_module = sys.modules.get
-# The current task of a loop. Before 3.12 asyncio.current_task is written in Python and three times as slow.
-_current_tasks: Any = None if sys.version_info >= (3, 12) else vars(asyncio.tasks).get("_current_tasks")
-current_task: Callable[[Any], Any] = asyncio.current_task if _current_tasks is None else _current_tasks.get
 
 
 def _nothing() -> None:
@@ -32,17 +31,23 @@ def _nothing() -> None:
 
 
 class AsyncioPort(Port):
-    """See Port. The loop is referred to weakly: it refers to the port through its reader."""
+    """See Port. The loop is referred to weakly: it refers to the port through its reader.
+
+    Nothing else but its clients and waiting tasks keeps a port alive, so that a loop that was closed while
+    tasks waited, and all that hangs on it, can be collected.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop: Callable[[], Optional[asyncio.AbstractEventLoop]] = weakref.ref(loop)
         self._thread = get_ident()
         self._fd = self.fd
-        loop.add_reader(self._fd, self.drain)
+        # Not in the caller's context, which the loop would keep as long as the reader.
+        contextvars.Context().run(loop.add_reader, self._fd, self.drain)
 
     def check(self) -> None:
-        if _running() is not self._loop() or self._stopped:
+        loop = _running()
+        if loop is None or loop is not self._loop() or self._stopped:
             raise self._refusal()
 
     def _enter(self) -> asyncio.AbstractEventLoop:
@@ -67,32 +72,51 @@ class AsyncioPort(Port):
         task = current_task(loop)
         if task is None:
             loop = self._enter()
-        elif _is_cancelled(task):
+        elif is_cancelled(task):
             # Nothing is started for a task that is cancelled already; this raises.
             await asyncio.sleep(0)
         token = next(self._tokens)
         waiter: asyncio.Future[Completion] = loop.create_future()
-        self._waiters[token] = waiter
         # From here an exception may strike anywhere (KeyboardInterrupt): nothing stays behind.
         try:
-            status = function(handle, self._context, *arguments, token, self._error)
-            if status == OK:
-                completion = await waiter
-            elif status == FULL:
-                del self._waiters[token]
+            if not self.begin(token, waiter, function, handle, *arguments):
                 return None
-            else:
-                raise self._refused()
+            completion = await waiter
         except BaseException:
-            if self._waiters.pop(token, None) is not None:
-                lib.fluvio_cancel(self._context, token)
-            elif waiter.done() and not waiter.cancelled():
+            if not self.abandon(token) and waiter.done() and not waiter.cancelled():
                 # Completed and cancelled in the same turn of the loop.
                 discard(waiter.result())
             raise
         if completion[1]:
             completed(completion)
         return completion
+
+    async def run(self, receipt: Receipt, function: Callable[..., int], handle: Any, *arguments: Any) -> bool:
+        loop = self._loop()
+        if loop is None or get_ident() != self._thread:
+            loop = self._enter()
+        task = current_task(loop)
+        if task is None:
+            loop = self._enter()
+        elif is_cancelled(task):
+            await asyncio.sleep(0)
+        # The receipt waits, not the future: that may be cancelled when the answer comes in the same turn.
+        waiter: asyncio.Future[Completion] = loop.create_future()
+        receipt.parked.append(waiter)
+        if not self.start(receipt, function, handle, *arguments):
+            receipt.parked.clear()
+            return False
+        try:
+            await waiter
+        except BaseException:
+            receipt.leave()
+            raise
+        return True
+
+    def soon(self, function: Callable[..., object], *arguments: object) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(function, *arguments)
 
     async def park(self, pending: Pending) -> None:
         self.check()
@@ -126,7 +150,7 @@ class AsyncioPort(Port):
         if loop is None:
             return
         with _lock:
-            if _ports.get(loop) is self:
+            if _port_of(loop) is self:
                 del _ports[loop]
         if not loop.is_closed():
             loop.remove_reader(self._fd)
@@ -151,12 +175,12 @@ class AsyncioPacer(Pacer):
     def due(self) -> bool:
         try:
             task = current_task(self._loop)
-            if task is not self._task or task is None or task._must_cancel or monotonic() >= self._until:
+            if task is not self._task or task is None or must_cancel(task) or monotonic() >= self._until:
                 return True
             scopes = self._scopes
             if scopes is not None:
                 scope = scopes.cancel_scope
-                return scope is not None and _is_scope_cancelled(scope)
+                return scope is not None and scope_cancelled(scope)
         except (AttributeError, RuntimeError):
             # Another kind of task, another anyio, no loop: the checkpoint is always right.
             return True
@@ -172,44 +196,8 @@ class AsyncioPacer(Pacer):
     def restart(self) -> None:
         loop = self._loop = get_running_loop()
         task = self._task = current_task(loop)
-        self._scopes = _scopes(task)
+        self._scopes = _internals.scopes(task)
         self._until = monotonic() + TURN_SECONDS
-
-
-# What anyio.lowlevel.checkpoint_if_cancelled() looks at, without what that costs for each call and record.
-
-
-def _scopes(task: Any) -> Any:
-    """Anyio's note on the cancel scopes of a task, if there is one."""
-    backend: Any = _module("anyio._backends._asyncio")
-    if backend is None:
-        return None
-    try:
-        # The dictionary inside of a WeakKeyDictionary: its own get() is a function in Python.
-        return backend._task_states.data.get(weakref.ref(task))
-    except AttributeError:
-        return None
-
-
-def _is_scope_cancelled(scope: Any) -> bool:
-    while scope is not None:
-        if scope._cancel_called:
-            return True
-        if scope._shield:
-            return False
-        scope = scope._parent_scope
-    return False
-
-
-def _is_cancelled(task: Any) -> bool:
-    """Whether the next checkpoint of the running task would raise."""
-    try:
-        if task._must_cancel:
-            return True
-        scopes = _scopes(task)
-        return scopes is not None and _is_scope_cancelled(scopes.cancel_scope)
-    except AttributeError:
-        return False
 
 
 def _running() -> Optional[asyncio.AbstractEventLoop]:
@@ -233,12 +221,17 @@ def current_asyncio_port() -> AsyncioPort:
             "or fluvio_cffi.sync.connect() without one"
         )
     with _lock:
-        port = _ports.get(loop)
+        port = _port_of(loop)
     if port is None:
         port = AsyncioPort(loop)
         with _lock:
-            _ports[loop] = port
+            _ports[loop] = weakref.ref(port)
     return port
+
+
+def _port_of(loop: asyncio.AbstractEventLoop) -> Optional[AsyncioPort]:
+    reference = _ports.get(loop)
+    return None if reference is None else reference()
 
 
 def _after_fork() -> None:

@@ -1,4 +1,4 @@
-"""Completions of the library, shared by the event-loop ports and the synchronous twin.
+"""Completions of the library, for the event-loop ports.
 
 A `Completions` owns one queue, one context bound to it, and the waiters of what was started there, by
 token. The rules that everything above rests on:
@@ -15,9 +15,10 @@ import itertools
 import struct
 import sys
 import weakref
+from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
-from . import _platform
+from . import _exit, _platform
 from ._library import (
     CANCELLED,
     FULL,
@@ -30,10 +31,10 @@ from ._library import (
     lib,
     take_error,
 )
-from .errors import ClosedError, ForkedError, InternalError
+from .errors import ClosedError, ForkedError
 
 CAPACITY = 512
-_ENTRY = struct.Struct("=QiIQqII")
+_ENTRY = struct.Struct("=QIIQqII24x")
 _PYPY = sys.implementation.name == "pypy"
 
 if ffi.sizeof("fluvio_completion") != _ENTRY.size:  # pragma: no cover
@@ -43,14 +44,17 @@ if ffi.sizeof("fluvio_completion") != _ENTRY.size:  # pragma: no cover
 class Pending:
     """An operation whose completion is kept until somebody asks for it; any number of tasks may wait."""
 
-    __slots__ = ("__weakref__", "completion", "home", "parked")
+    __slots__ = ("__weakref__", "completion", "parked")
 
     def __init__(self) -> None:
         self.completion: Optional[Completion] = None
-        # Who wakes with it: futures on asyncio, tasks on trio, nobody in the synchronous twin.
+        # Who wakes with it: futures on asyncio, tasks on trio.
         self.parked: list[Any] = []
-        # Where it was started.
-        self.home: Any = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a `start` that was interrupted has started it: what is uncertain was abandoned there."""
+        return False
 
     def done(self) -> bool:
         """Whether the completion is there."""
@@ -70,60 +74,88 @@ class Pending:
 
 
 class Completions:
-    """One completion queue, its context and its waiters."""
+    """One completion queue, its context and its waiters.
+
+    Both are freed with it, and from then on it says that it is stopped. They have no destructors of their
+    own: the collector runs those of things that it collects together in any order, and a coroutine among
+    them still wants to cancel what it was waiting for.
+    """
+
+    _context: Any = None
+    _queue: Any = None
 
     def __init__(self) -> None:
+        self._stopped = True
+        self.forked = False
+        _exit.arrange()
         self._error = ffi.new("fluvio_error **")
-        queue = lib.fluvio_queue_new(0, self._error)
-        if queue == NULL:
+        self._queue = lib.fluvio_queue_new(0, self._error)
+        if self._queue == NULL:
             raise take_error(self._error[0])
-        self._queue = ffi.gc(queue, lib.fluvio_queue_free)
-        sink = ffi.new("fluvio_sink *")
-        if lib.fluvio_queue_sink(self._queue, sink) != OK:
-            raise InternalError("the completion queue gave no sink")
-        context = lib.fluvio_context_new(sink, self._error)
-        if context == NULL:
+        self._context = lib.fluvio_context_new_on_queue(self._queue, self._error)
+        if self._context == NULL:
             raise take_error(self._error[0])
-        self._context = ffi.gc(context, lib.fluvio_context_free)
         self._out = ffi.new("fluvio_completion[]", CAPACITY)
         self._view = memoryview(ffi.buffer(self._out))
         self._tokens = itertools.count(1)
         self._waiters: dict[int, Any] = {}
-        self.forked = False
         self._stopped = False
         _everyone[id(self)] = weakref.ref(self, _Forget(id(self)))
 
     @property
     def fd(self) -> int:
         """Readable while completions wait."""
-        return int(lib.fluvio_queue_fd(self._queue))
+        return int(lib.fluvio_queue_get_fd(self._queue))
+
+    def begin(
+        self, token: int, waiter: Any, function: Callable[..., int], handle: Any, *arguments: Any
+    ) -> bool:
+        """Start an operation whose completion goes to `waiter`; False: no room, it did not start.
+
+        `token` is a new one of `_tokens`, which the caller has before anything can happen to it: should an
+        exception strike, here or later, it hands it to `abandon`.
+        """
+        if self._stopped:
+            raise self._refusal()
+        self._waiters[token] = waiter
+        status = function(handle, self._context, *arguments, token, self._error)
+        if status == OK:
+            return True
+        del self._waiters[token]
+        if status == FULL:
+            return False
+        raise take_error(self._error[0])
+
+    def abandon(self, token: int) -> bool:
+        """Nobody waits any more: cancel it, and free what it brings. False if it has completed already."""
+        if self._waiters.pop(token, None) is None:
+            return False
+        if not self._stopped:
+            lib.fluvio_cancel(self._context, token)
+        return True
 
     def start(self, pending: Pending, function: Callable[..., int], handle: Any, *arguments: Any) -> bool:
         """Start an operation that nobody waits for yet; False: there was no room and it did not start."""
-        if self._stopped:
-            raise self._refusal()
-        pending.home = self
         token = next(self._tokens)
-        waiters = self._waiters
-        waiters[token] = pending
         try:
-            status = function(handle, self._context, *arguments, token, self._error)
-            if status == OK:
-                return True
-            del waiters[token]
-            if status == FULL:
-                return False
-            raise self._refused()
+            return self.begin(token, pending, function, handle, *arguments)
         except BaseException:
             # Refused, or interrupted at a moment when it may have been accepted.
-            if waiters.pop(token, None) is not None:
-                lib.fluvio_cancel(self._context, token)
+            self.abandon(token)
             raise
 
-    def drain(self) -> None:
-        """Deliver what has completed, in one bounded round. Never raises."""
-        if not self._stopped:
-            self._deliver(lib.fluvio_queue_drain(self._queue, self._out, CAPACITY), self._out, self._view)
+    def drain(self) -> int:
+        """Deliver what has completed, in one bounded round; how many. Never raises."""
+        if self._stopped:
+            return 0
+        count = int(lib.fluvio_queue_drain(self._queue, self._out, CAPACITY))
+        self._deliver(count, self._out, self._view)
+        return count
+
+    def settle(self) -> None:
+        """Deliver all that has completed up to now."""
+        while self.drain() == CAPACITY:
+            pass
 
     def _deliver(self, count: int, out: Any, view: memoryview) -> None:
         pop = self._waiters.pop
@@ -138,9 +170,18 @@ class Completions:
                 # The loop was closed with the waiter still in it.
                 discard(completion)
 
-    def _refused(self) -> Exception:
-        """The reason of a call that was not accepted."""
-        return take_error(self._error[0])
+    def check_process(self) -> None:
+        """Raise if this is a forked child, and all of this its parent's."""
+        if self.forked:
+            raise forked()
+
+    def give_up(self, ledgers: Iterable[Any]) -> None:
+        """Nobody learns of the records of these any more: who waits for one is told that it is unknown."""
+        given_up = set(map(id, ledgers))
+        for token, waiter in list(self._waiters.items()):
+            ledger = getattr(waiter, "_ledger", None)
+            if ledger is not None and id(ledger) in given_up and self._waiters.pop(token, None) is not None:
+                _set_cancelled(token, waiter)
 
     def _refusal(self) -> Exception:
         """Why nothing can be started here."""
@@ -152,25 +193,43 @@ class Completions:
         """Let everybody go and give the queue back. Late completions are freed by the library."""
         if self._stopped:
             return
-        self.drain()
+        # First every answer that is there: what is left afterwards will never be known.
+        self.settle()
         self._stopped = True
         waiters, self._waiters = self._waiters, {}
         for token, waiter in waiters.items():
-            if not waiter.done():
-                try:
-                    waiter.set_result((token, CANCELLED, 0, 0, -1, 0, 0))
-                except RuntimeError:
-                    continue
-        context, queue = self._context, self._queue
-        self._context = self._queue = None
-        ffi.release(context)
-        ffi.release(queue)
+            _set_cancelled(token, waiter)
+        self._free()
+
+    def _free(
+        self, context_free: Any = lib.fluvio_context_free, queue_free: Any = lib.fluvio_queue_free
+    ) -> None:
+        # Bound here: at the interpreter's exit the module may be empty already.
+        self._stopped = True
+        context, self._context = self._context, None
+        queue, self._queue = self._queue, None
+        if not self.forked:
+            if context:
+                context_free(context)
+            if queue:
+                queue_free(queue)
+
+    def __del__(self) -> None:
+        self._free()
 
     def _leave_to_parent(self) -> None:
         """After a fork, in the child: forget everything, touch nothing that the parent uses."""
         self.forked = True
         self._stopped = True
         self._waiters = {}
+
+
+def _set_cancelled(token: int, waiter: Any) -> None:
+    if not waiter.done():
+        try:
+            waiter.set_result((token, CANCELLED, 0, 0, -1, 0, 0))
+        except RuntimeError:
+            pass  # The loop was closed with the waiter still in it.
 
 
 def forked() -> ForkedError:

@@ -1,4 +1,4 @@
-"""The control socket of the development server: faults and events on request.
+"""The control socket of the development server: faults, events and counters on request.
 
 Every request is one line of JSON and one line back, on a connection of its own to a Unix socket of this
 machine. That takes a fraction of a millisecond, so it may be done in an event loop.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 from .errors import FluvioConnectionError, InvalidArgumentError
@@ -46,6 +47,48 @@ def order(path: str, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+@dataclass(frozen=True)
+class PlaneCounters:
+    """What one of a cluster's servers has counted.
+
+    Attributes:
+        requests: Requests that it has received, by kind.
+        connections_opened: Connections that it has accepted.
+        connections_open: Connections that are open.
+        streams_opened: Streams that were opened.
+        streams_open: Streams that are open.
+        received_bytes: Bytes that clients have sent.
+        sent_bytes: Bytes that were sent to clients.
+    """
+
+    requests: dict[str, int]
+    connections_opened: int
+    connections_open: int
+    streams_opened: int
+    streams_open: int
+    received_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a development server has counted since its start.
+
+    Attributes:
+        controller: Of the streaming controller.
+        spus: Of the streaming processing units that have had a connection, by id.
+    """
+
+    controller: PlaneCounters
+    spus: dict[int, PlaneCounters]
+
+
+def read_counters(answer: dict[str, Any]) -> Counters:
+    """The counters as the server tells them."""
+    spus = {int(id): PlaneCounters(**counters) for id, counters in answer["spus"].items()}
+    return Counters(PlaneCounters(**answer["controller"]), spus)
+
+
 class Fault:
     """An injected fault. As a context manager, synchronous or asynchronous, it is cleared at the end.
 
@@ -63,7 +106,11 @@ class Fault:
         return f"<Fault {self.id}: {self.kind}>"
 
     def clear(self) -> None:
-        """Have it happen no more. Nothing happens if it is gone already."""
+        """Have it happen no more. Nothing happens if it is gone already.
+
+        Raises:
+            FluvioConnectionError: The server does not answer.
+        """
         order(self._path, {"clear": self.id})
 
     def __enter__(self) -> Fault:

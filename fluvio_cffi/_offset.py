@@ -34,17 +34,32 @@ class Offset:
 
     @classmethod
     def beginning(cls, n: int = 0) -> Offset:
-        """`n` records after the oldest one."""
+        """`n` records after the oldest one.
+
+        Raises:
+            InvalidArgumentError: A number that cannot be an offset.
+            InvalidTypeError: It is no int.
+        """
         return cls._make("beginning", _arguments.integer("n", n, 0, _MAX_RELATIVE))
 
     @classmethod
     def end(cls, n: int = 0) -> Offset:
-        """`n` records before the end."""
+        """`n` records before the end.
+
+        Raises:
+            InvalidArgumentError: A number that cannot be an offset.
+            InvalidTypeError: It is no int.
+        """
         return cls._make("end", _arguments.integer("n", n, 0, _MAX_RELATIVE))
 
     @classmethod
     def absolute(cls, n: int) -> Offset:
-        """The record with offset `n`."""
+        """The record with offset `n`.
+
+        Raises:
+            InvalidArgumentError: A number that cannot be an offset.
+            InvalidTypeError: It is no int.
+        """
         return cls._make("offset", _arguments.integer("offset", n, 0))
 
     def _document(self) -> dict[str, int]:

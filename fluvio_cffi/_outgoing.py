@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Optional
 
@@ -29,13 +29,16 @@ class Slice:
 
     __slots__ = ("_arena", "_base", "_first", "_keys", "_offset", "_values", "count")
 
-    def __init__(self, keys: Optional[list[Optional[bytes]]], values: list[bytes]) -> None:
-        value_lengths = array("I", map(len, values))
+    def __init__(
+        self,
+        keys: Optional[list[Optional[bytes]]],
+        values: list[bytes],
+        key_lengths: Optional[array[int]],
+        value_lengths: array[int],
+    ) -> None:
         if keys is None:
-            key_lengths = None
             self._arena = b"".join(values)
         else:
-            key_lengths = array("I", [NO_KEY if key is None else len(key) for key in keys])
             parts: list[bytes] = [b""] * (2 * len(values))
             parts[::2] = [key or b"" for key in keys]
             parts[1::2] = values
@@ -76,26 +79,45 @@ class Slice:
         return int(total)
 
 
-class Outgoing:
-    """All records of a call: checked first, slice by slice, then packed, slice by slice."""
+def _iterator(what: str, wanted: str, values: Iterable[Any]) -> Iterator[Any]:
+    # Only this: what an iterator raises is its author's.
+    try:
+        return iter(values)
+    except TypeError as error:
+        raise InvalidTypeError(f"{what} must be {wanted}, not {type(values).__name__}: {error}") from error
 
-    def __init__(self, values: Iterable[Any], keys: Optional[Iterable[Optional[BytesLike]]]) -> None:
+
+class Outgoing:
+    """All records of a call: checked first, slice by slice, then packed, slice by slice.
+
+    Attributes:
+        too_large: The index and the size, key and value, of the first record above the limit.
+    """
+
+    def __init__(
+        self, values: Iterable[Any], keys: Optional[Iterable[Optional[BytesLike]]], limit: int
+    ) -> None:
+        self._limit = limit
+        self.too_large: Optional[tuple[int, int]] = None
         if isinstance(values, (bytes, bytearray, memoryview, str)):
             raise InvalidTypeError(
                 f"values must be an iterable of records, not one {type(values).__name__}: use send() for one"
             )
-        try:
-            self._values: list[Any] = list(values)
-        except TypeError as error:
-            raise InvalidTypeError(f"values must be an iterable of records: {error}") from error
+        if isinstance(values, Mapping):
+            raise InvalidTypeError(
+                f"values must be an iterable of records, not a {type(values).__name__}: pass its items() to "
+                "send pairs of key and value"
+            )
+        self._values: list[Any] = list(_iterator("values", "an iterable of records", values))
         self._keys: Optional[list[Any]] = None
         self._split = False
+        self._value_lengths = array("I")
+        self._key_lengths: Optional[array[int]] = None
         if keys is not None:
-            if isinstance(keys, (bytes, bytearray, memoryview, str)):
-                raise InvalidTypeError(
-                    f"keys must be an iterable with a key (or None) for each value, not {type(keys).__name__}"
-                )
-            self._keys = list(keys)
+            wanted = "an iterable with a key (or None) for each value"
+            if isinstance(keys, (bytes, bytearray, memoryview, str, Mapping)):
+                raise InvalidTypeError(f"keys must be {wanted}, not {type(keys).__name__}")
+            self._keys = list(_iterator("keys", wanted, keys))
             if len(self._keys) != len(self._values):
                 raise InvalidArgumentError(
                     f"keys must be as many as values: {len(self._keys)} keys for {len(self._values)} values"
@@ -119,7 +141,35 @@ class Outgoing:
             for index in range(start, stop):
                 if self._keys[index] is not None:
                     self._keys[index] = _arguments.as_bytes(f"keys[{index}]", self._keys[index])
+        self._measure(start, stop)
         return stop
+
+    def _measure(self, start: int, stop: int) -> None:
+        values = self._values[start:stop]
+        try:
+            lengths = array("I", map(len, values))
+            total = sum(lengths)
+            self._value_lengths += lengths
+            if self._keys is not None:
+                if self._key_lengths is None:
+                    self._key_lengths = array("I")
+                keys = self._keys[start:stop]
+                self._key_lengths.extend([NO_KEY if key is None else len(key) for key in keys])
+                total += sum(map(len, filter(None, keys)))
+        except OverflowError:
+            # Above 4 GiB, and so above the limit.
+            total = self._limit + 1
+        # Looked for only where there may be one: what is small in all is small in each.
+        if total > self._limit and self.too_large is None:
+            self._find_too_large(start, stop)
+
+    def _find_too_large(self, start: int, stop: int) -> None:
+        for index in range(start, stop):
+            key = None if self._keys is None else self._keys[index]
+            size = len(self._values[index]) + len(key or b"")
+            if size > self._limit:
+                self.too_large = (index, size)
+                return
 
     def _split_records(self, start: int, stop: int) -> None:
         assert self._keys is not None
@@ -136,12 +186,23 @@ class Outgoing:
 
     def pack(self, start: int) -> Slice:
         """The next slice from `start` on."""
-        values = self._values[start : start + SLICE_RECORDS]
-        keys = None if self._keys is None else self._keys[start : start + SLICE_RECORDS]
-        sizes = map(len, values) if keys is None else (len(v) + len(k or b"") for k, v in zip(keys, values))
-        ends = list(accumulate(sizes))
+        lengths = self._value_lengths[start : start + SLICE_RECORDS]
+        key_lengths = None if self._key_lengths is None else self._key_lengths[start : start + SLICE_RECORDS]
+        ends = list(
+            accumulate(
+                lengths
+                if key_lengths is None
+                else (value + (0 if key == NO_KEY else key) for value, key in zip(lengths, key_lengths))
+            )
+        )
+        count = len(lengths)
         if ends[-1] > SLICE_BYTES:
             count = max(1, bisect_right(ends, SLICE_BYTES))
-            values = values[:count]
-            keys = None if keys is None else keys[:count]
-        return Slice(keys, values)
+            lengths = lengths[:count]
+            key_lengths = None if key_lengths is None else key_lengths[:count]
+        return Slice(
+            None if self._keys is None else self._keys[start : start + count],
+            self._values[start : start + count],
+            key_lengths,
+            lengths,
+        )

@@ -12,9 +12,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._completions import Completions, Pending
+from ._receipts import Ledger, Left, Receipt, Slip
 
 if TYPE_CHECKING:
     from ._library import Completion
+
+__all__ = ["Ledger", "Left", "Pacer", "Pending", "Port", "Receipt", "Slip", "checkpoint", "current_port"]
 
 # How long a task may iterate over records that are already there before others get their turn.
 TURN_SECONDS = 0.001
@@ -65,10 +68,6 @@ class Port(Completions, abc.ABC):
             self._detach()
             self._shut()
 
-    def settle(self) -> None:
-        """Deliver what has completed up to now."""
-        self.drain()
-
     @abc.abstractmethod
     def check(self) -> None:
         """Raise if the running loop is not this port's, or the port is closed."""
@@ -79,6 +78,17 @@ class Port(Completions, abc.ABC):
 
         Cancelled while it waits, the operation is cancelled in the library and what it brings is freed.
         """
+
+    @abc.abstractmethod
+    async def run(self, receipt: Receipt, function: Callable[..., int], handle: Any, *arguments: Any) -> bool:
+        """Start an operation and wait for it; False: there was no room and it did not start.
+
+        Cancelled while it waits, the operation goes on, and the receipt is left to its ledger.
+        """
+
+    @abc.abstractmethod
+    def soon(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have the loop call a function, which does not raise, in its next turn."""
 
     @abc.abstractmethod
     async def park(self, pending: Pending) -> None:

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
-from typing import Any, Literal, NamedTuple, Optional, overload
+from operator import is_
+from typing import Any, Literal, NamedTuple, Optional, Union, overload
 
+from ._bound import Bound
 from ._library import NO_KEY, ffi, lib
 
 __all__ = ["Batch", "Record"]
@@ -44,6 +46,9 @@ class Record(NamedTuple):
 _new_record: Any = partial(tuple.__new__, Record)
 
 if sys.implementation.name == "pypy":
+    from __pypy__ import add_memory_pressure  # type: ignore[import-not-found]
+
+    weigh = add_memory_pressure
 
     def _made(
         topic: str, partition: int, offsets: list[int], keys: list[Any], values: list[Any], times: list[Any]
@@ -59,6 +64,9 @@ if sys.implementation.name == "pypy":
 
 else:
 
+    def weigh(size: int) -> None:
+        """Tell a collector that does not count references how much memory hangs on a batch."""
+
     def _made(
         topic: str, partition: int, offsets: list[int], keys: list[Any], values: list[Any], times: list[Any]
     ) -> Iterator[Record]:
@@ -66,11 +74,27 @@ else:
         return map(_new_record, zip(repeat(topic), repeat(partition), offsets, keys, values, times))
 
 
-def _nothing(handle: Any, _: Any) -> None:
-    """Destructor of a view's pointer: the handle, bound to it, lives as long as the view."""
+class Taken:
+    """A batch of the library and the view of it, both put here by `fluvio_consumer_take`; freed with this."""
+
+    __slots__ = ("out", "view")
+
+    def __init__(self) -> None:
+        # Freed by the library itself: Ctrl-C that strikes in a finaliser of Python is dropped.
+        self.out: Any = ffi.gc(ffi.new("fluvio_batch **"), lib.fluvio_batch_clear)
+        self.view: Any = ffi.new("fluvio_batch_view *")
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is a batch."""
+        return bool(self.out[0])
+
+    def free(self) -> None:
+        """Give the response back now."""
+        lib.fluvio_batch_clear(self.out)
 
 
-class Batch:
+class Batch(Bound):
     """Records of one partition that arrived together, in order of their offsets.
 
     Attributes:
@@ -79,11 +103,12 @@ class Batch:
         high_watermark: The end of the partition when the batch was sent: offsets below it are committed.
     """
 
-    __slots__ = ("_data", "_handle", "_start", "_stop", "_view", "high_watermark", "partition", "topic")
+    _instead = "copy its records(), or the columns that are needed"
+    __slots__ = ("_data", "_start", "_stop", "_taken", "_view", "high_watermark", "partition", "topic")
 
-    def __init__(self, topic: str, handle: Any, view: Any, start: int, stop: int) -> None:
-        self._handle = handle
-        self._view = view
+    def __init__(self, topic: str, taken: Taken, start: int, stop: int) -> None:
+        self._taken = taken
+        self._view = view = taken.view
         self._data = ffi.buffer(view.data, view.data_len) if view.data_len else b""
         self._start = start
         self._stop = stop
@@ -124,6 +149,8 @@ class Batch:
     def values(self, *, views: Literal[False]) -> list[bytes]: ...
     @overload
     def values(self, *, views: Literal[True]) -> list[memoryview]: ...
+    @overload
+    def values(self, *, views: bool) -> Union[list[bytes], list[memoryview]]: ...
     def values(self, *, views: bool = False) -> Any:
         """The value of each record; `views=True` gives memoryviews, which keep the whole response alive."""
         return self._values(self._start, self._stop, self._memory() if views else self._data)
@@ -139,6 +166,8 @@ class Batch:
     def keys(self, *, views: Literal[False]) -> list[Optional[bytes]]: ...
     @overload
     def keys(self, *, views: Literal[True]) -> list[Optional[memoryview]]: ...
+    @overload
+    def keys(self, *, views: bool) -> Union[list[Optional[bytes]], list[Optional[memoryview]]]: ...
     def keys(self, *, views: bool = False) -> Any:
         """The key of each record, None where there is none; see `values` for `views`."""
         return self._keys(self._start, self._stop, self._memory() if views else self._data)
@@ -156,9 +185,7 @@ class Batch:
         length = self._view.data_len
         if not length:
             return memoryview(b"")
-        return memoryview(
-            ffi.buffer(ffi.gc(self._view.data, partial(_nothing, self._handle)), length)
-        ).toreadonly()
+        return memoryview(ffi.buffer(ffi.gc(self._view.data, partial(is_, self._taken)), length)).toreadonly()
 
     def records(self) -> list[Record]:
         """All records."""
@@ -181,14 +208,4 @@ class Batch:
 
     def _rest(self, start: int) -> Batch:
         """The records from `start` on."""
-        return Batch(self.topic, self._handle, self._view, start, self._stop)
-
-    def _free(self) -> None:
-        """Give the response back now. Only for a batch that nobody else has seen."""
-        ffi.release(self._handle)
-
-
-def take(topic: str, handle: Any, view: Any) -> Batch:
-    """The batch that `fluvio_consumer_take` just gave."""
-    owned = ffi.gc(handle, lib.fluvio_batch_free, view.data_len)
-    return Batch(topic, owned, view, 0, view.count)
+        return Batch(self.topic, self._taken, start, self._stop)

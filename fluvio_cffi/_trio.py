@@ -11,15 +11,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import outcome
+import sniffio
 import trio
 
 from ._completions import Pending, completed
-from ._library import FULL, OK, Completion, lib
+from ._internals import trio_cancelled
+from ._library import Completion
 from ._port import TURN_SECONDS, Pacer, Port
 from .errors import ClosedError
 
 if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT, Task
+
+    from ._receipts import Receipt
 
 current_task = trio.lowlevel.current_task
 current_trio_token = trio.lowlevel.current_trio_token
@@ -70,21 +74,14 @@ class TrioPort(Port):
         return not self._stopped and not self._gone
 
     def check(self) -> None:
-        try:
-            token: Optional[trio.lowlevel.TrioToken] = current_trio_token()
-        except RuntimeError:
-            token = None
+        token = running()
         if token is None or token is not self._token or self._stopped or self._gone:
             raise self._refusal()
 
     def _refusal(self) -> Exception:
         if self.forked or self._stopped:
             return super()._refusal()
-        try:
-            token = current_trio_token()
-        except RuntimeError:
-            token = None
-        if token is not self._token:
+        if running() is not self._token:
             return RuntimeError(
                 "this client belongs to another event loop: use it in the trio run that called connect(), "
                 "or connect here"
@@ -96,18 +93,11 @@ class TrioPort(Port):
         self.check()
         await checkpoint_if_cancelled()
         token = next(self._tokens)
-        waiters = self._waiters
-        waiters[token] = _Parked(current_task())
-        status = function(handle, self._context, *arguments, token, self._error)
-        if status != OK:
-            del waiters[token]
-            if status == FULL:
-                return None
-            raise self._refused()
+        if not self.begin(token, _Parked(current_task()), function, handle, *arguments):
+            return None
 
         def abort(_: RaiseCancelT) -> trio.lowlevel.Abort:
-            if waiters.pop(token, None) is not None and not self._stopped:
-                lib.fluvio_cancel(self._context, token)
+            self.abandon(token)
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._waiting += 1
@@ -118,6 +108,27 @@ class TrioPort(Port):
         if completion[1]:
             completed(completion)
         return completion
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, receipt: Receipt, function: Callable[..., int], handle: Any, *arguments: Any) -> bool:
+        self.check()
+        await checkpoint_if_cancelled()
+        if not self.start(receipt, function, handle, *arguments):
+            return False
+        try:
+            await self.park(receipt)
+        except BaseException:
+            receipt.leave()
+            raise
+        return True
+
+    def soon(self, function: Callable[..., object], *arguments: object) -> None:
+        token = self._token
+        if token is not None:
+            try:
+                token.run_sync_soon(function, *arguments)
+            except trio.RunFinishedError:
+                return
 
     @trio.lowlevel.enable_ki_protection
     async def park(self, pending: Pending) -> None:
@@ -173,10 +184,7 @@ class TrioPort(Port):
             return
 
     def _detach(self) -> None:
-        try:
-            ours = current_trio_token() is self._token
-        except RuntimeError:
-            ours = False
+        ours = running() is self._token
         self._token = None
         if ours:
             if _port_of_run.get(None) is self:
@@ -205,7 +213,7 @@ class TrioPacer(Pacer):
             return (
                 task is not self._task
                 # What trio.lowlevel.checkpoint_if_cancelled() looks at, without its cost for each record.
-                or task._cancel_status.effectively_cancelled
+                or trio_cancelled(task)
                 or monotonic() >= self._until
             )
         except (AttributeError, RuntimeError):
@@ -228,12 +236,19 @@ _port_of_run: trio.lowlevel.RunVar[Optional[TrioPort]] = trio.lowlevel.RunVar("f
 
 
 def in_trio_task() -> bool:
-    """Whether a trio task is running here."""
+    """Whether a trio task runs here, as such: trio-asyncio runs asyncio's code in trio tasks."""
+    if sniffio.thread_local.name != "trio":
+        return False
     try:
         current_task()
     except RuntimeError:
         return False
     return True
+
+
+def running() -> Optional[trio.lowlevel.TrioToken]:
+    """The run whose task runs here. None in callbacks, and in the host of a run that is a guest."""
+    return current_trio_token() if in_trio_task() else None
 
 
 def current_trio_port() -> TrioPort:

@@ -5,7 +5,7 @@
             ...
 
 It is a process of its own that keeps everything in memory unless told otherwise, listens on the loopback
-interface and ends with the program that started it, whatever happens to that.
+interface and ends with the program that started it, whatever happens to that, or with the object.
 
 What disturbs it (faults, moved leaders, evictions) is ordered through a socket of this machine. Such a call
 blocks until the server has done it: a fraction of a millisecond, longer only where connections have to end or
@@ -26,24 +26,28 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, Optional, Union
 
 import anyio
 import anyio.to_thread
 
 from . import _platform
-from ._control import Fault, order
-from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError
+from ._arguments import Duration, boolean, choice, duration, integer, path, text, typed
+from ._bound import Bound
+from ._control import Counters, Fault, PlaneCounters, order, read_counters
+from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError, InvalidTypeError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     StrPath = Union[str, os.PathLike[str]]
 
-__all__ = ["DevServer", "Fault", "FaultKind", "RequestName"]
+__all__ = ["Counters", "DevServer", "Fault", "FaultKind", "PlaneCounters", "RequestName"]
 
 FaultKind = Literal[
     "advertised-address",
@@ -85,9 +89,21 @@ RequestName = Literal[
 READY = "fluvio-devserver ready endpoint="
 # A Unix socket's path has at most 107 bytes.
 MAX_SOCKET_PATH = 107
+# poll() knows no longer time.
+MAX_POLL_MS = 2**31 - 1
 
 
-class DevServer:
+def _fsync(what: str, value: object) -> str:
+    return choice(what, value, ("never", "interval", "always"))
+
+
+def _integers(**values: object) -> None:
+    """Numbers for the server, which knows what is right."""
+    for name, value in values.items():
+        integer(name, value, 0)
+
+
+class DevServer(Bound):
     """A development server on a free port; synchronous and asynchronous context manager.
 
     Args:
@@ -104,9 +120,13 @@ class DevServer:
         client_ca: Accept only clients with a certificate of the authorities in this file.
         log: What it writes to stderr: a level, or a filter such as "fluvio_devserver=debug".
         arguments: Further options of `fluvio-devserver`; of an option given twice the last one counts.
-        start_timeout: Seconds until it must be ready.
-        stop_timeout: Seconds until it is killed when it does not end by itself.
+        start_timeout: Time until it must be ready.
+        stop_timeout: Time until it is killed when it does not end by itself.
         executable: The program; found through FLUVIO_DEVSERVER, beside the package or on PATH if not given.
+
+    Raises:
+        InvalidArgumentError, InvalidTypeError: A value that cannot be right; raised by the call itself. What
+            only the program knows to be wrong, it says on stderr when it is started.
     """
 
     def __init__(
@@ -123,51 +143,68 @@ class DevServer:
         client_ca: Optional[StrPath] = None,
         log: Optional[str] = None,
         arguments: Sequence[str] = (),
-        start_timeout: float = 20.0,
-        stop_timeout: float = 10.0,
-        executable: Optional[str] = None,
+        start_timeout: Duration = 20.0,
+        stop_timeout: Duration = 10.0,
+        executable: Optional[StrPath] = None,
     ) -> None:
-        self._arguments = ["--listen", listen, "--spus", str(spus)]
-        if cut_batches:
+        self._arguments = ["--listen", text("listen", listen), "--spus", str(integer("spus", spus, 1))]
+        if boolean("cut_batches", cut_batches):
             self._arguments.append("--cut-batches")
-        for option, value in (
-            ("--data-dir", data_dir),
-            ("--fsync", fsync),
-            ("--platform-version", platform_version),
-            ("--tls-cert", tls_cert),
-            ("--tls-key", tls_key),
-            ("--client-ca", client_ca),
-            ("--log", log),
-        ):
+        checks: dict[str, tuple[Callable[[str, Any], str], Any]] = {
+            "data_dir": (path, data_dir),
+            "fsync": (_fsync, fsync),
+            "platform_version": (text, platform_version),
+            "tls_cert": (path, tls_cert),
+            "tls_key": (path, tls_key),
+            "client_ca": (path, client_ca),
+            "log": (text, log),
+        }
+        for name, (check, value) in checks.items():
             if value is not None:
-                self._arguments += [option, os.fspath(value)]
-        self._arguments += arguments
-        self._executable = executable
-        self._start_timeout = start_timeout
-        self._stop_timeout = stop_timeout
+                self._arguments += [f"--{name.replace('_', '-')}", check(name, value)]
+        if isinstance(arguments, (str, bytes)) or not isinstance(arguments, Sequence):
+            raise InvalidTypeError(f"arguments must be a sequence of str, not {typed(arguments)}")
+        self._arguments += [text(f"arguments[{index}]", value) for index, value in enumerate(arguments)]
+        self._executable = None if executable is None else path("executable", executable)
+        self._start_timeout = duration("start_timeout", start_timeout) / 1000
+        self._stop_timeout = duration("stop_timeout", stop_timeout) / 1000
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._endpoint: Optional[str] = None
         self._folder: Optional[str] = None
+        self._finalizer: Optional[weakref.finalize[..., DevServer]] = None
 
     def __repr__(self) -> str:
         return f"<DevServer {self._endpoint or 'not running'}>"
 
     @property
     def endpoint(self) -> str:
-        """Its "host:port"."""
+        """Its "host:port".
+
+        Raises:
+            FluvioError: It is not running.
+        """
         if self._endpoint is None:
             raise FluvioError("the development server is not running")
         return self._endpoint
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Its process id.
+
+        Raises:
+            FluvioError: It is not running.
+        """
         if self._process is None:
             raise FluvioError("the development server is not running")
         return self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it is ready."""
+        """Start it and wait until it is ready.
+
+        Raises:
+            FluvioError: It is running already, or cannot be started.
+            FluvioTimeoutError: It was not ready within `start_timeout`.
+        """
         if self._process is not None:
             raise FluvioError(f"the development server is already running at {self._endpoint}")
         command = [self._executable or find_executable(), "--exit-with-parent", *self._arguments]
@@ -189,6 +226,9 @@ class DevServer:
         except BaseException:
             self._remove_folder()
             raise
+        # Not at exit: the server ends with this process, after producers had the time to send what they have.
+        self._finalizer = weakref.finalize(self, _dropped, self._process, self._folder, os.getpid())
+        self._finalizer.atexit = False
         try:
             self._endpoint = self._read_ready_line()
         except BaseException:
@@ -208,8 +248,10 @@ class DevServer:
         late = FluvioTimeoutError(f"the development server was not ready within {self._start_timeout:g} s")
         while not received.endswith(b"\n"):
             left = deadline - monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            if left <= 0:
                 raise late
+            if not poll.poll(min(left * 1000, MAX_POLL_MS)):
+                continue
             piece = os.read(descriptor, 4096)
             if not piece:
                 try:
@@ -236,7 +278,7 @@ class DevServer:
         partition: Optional[int] = None,
         count: Optional[int] = None,
         when: Optional[Literal["before", "after"]] = None,
-        seconds: Optional[float] = None,
+        seconds: Optional[Duration] = None,
         received_bytes: Optional[int] = None,
         sent_bytes: Optional[int] = None,
         length: Optional[int] = None,
@@ -278,7 +320,7 @@ class DevServer:
             "partition": partition,
             "count": count,
             "when": when,
-            "seconds": seconds,
+            "seconds": None if seconds is None else duration("seconds", seconds, 0) / 1000,
             "received_bytes": received_bytes,
             "sent_bytes": sent_bytes,
             "length": length,
@@ -287,28 +329,76 @@ class DevServer:
             "address": address,
         }
         given = {name: value for name, value in options.items() if value is not None}
-        path = self._control_path()
-        return Fault(path, order(path, {"inject": {"kind": kind, **given}})["id"], kind)
+        for name, value in given.items():
+            if name in ("partition", "count", "received_bytes", "sent_bytes", "length"):
+                _integers(**{name: value})
+            elif name in ("plane", "code") and isinstance(value, int):
+                # The numbers of some errors are negative.
+                integer(name, value, -(2**31))
+            elif name != "seconds":
+                text(name, value)
+        control = self._control_path()
+        answer = order(control, {"inject": {"kind": text("kind", kind), **given}})
+        return Fault(control, answer["id"], kind)
 
     def clear_faults(self) -> None:
-        """Clear all faults."""
+        """Clear all faults.
+
+        Raises:
+            FluvioConnectionError: The server does not answer.
+            FluvioError: It is not running.
+        """
         self._order({"clear": "all"})
 
     def move_leader(self, topic: str, partition: int, spu: int) -> None:
-        """Make an SPU the leader of a partition."""
-        self._order({"move_leader": {"topic": topic, "partition": partition, "spu": spu}})
+        """Make an SPU the leader of a partition.
+
+        Raises:
+            InvalidArgumentError: The server refuses, and says why.
+            FluvioConnectionError: The server does not answer.
+            FluvioError: It is not running.
+        """
+        _integers(partition=partition, spu=spu)
+        self._order({"move_leader": {"topic": text("topic", topic), "partition": partition, "spu": spu}})
 
     def evict(self, topic: str) -> None:
-        """Remove all records that a topic has now, as its retention would one day."""
-        self._order({"evict": {"topic": topic}})
+        """Remove all records that a topic has now, as its retention would one day.
+
+        Raises:
+            InvalidArgumentError: The server refuses, and says why.
+            FluvioConnectionError: The server does not answer.
+            FluvioError: It is not running.
+        """
+        self._order({"evict": {"topic": text("topic", topic)}})
 
     def stop_spu(self, spu: int) -> None:
-        """Take an SPU away: its connections close, other replicas take over what it has led."""
+        """Take an SPU away: its connections close, other replicas take over what it has led.
+
+        Raises:
+            InvalidArgumentError: The server refuses, and says why.
+            FluvioConnectionError: The server does not answer.
+            FluvioError: It is not running.
+        """
+        _integers(spu=spu)
         self._order({"stop_spu": spu})
 
     def start_spu(self, spu: int) -> None:
-        """Bring an SPU back on the same address."""
+        """Bring an SPU back on the same address.
+
+        Raises:
+            InvalidArgumentError: The server refuses, and says why.
+            FluvioConnectionError: The server does not answer.
+            FluvioError: It is not running.
+        """
+        _integers(spu=spu)
         self._order({"start_spu": spu})
+
+    def counters(self) -> Counters:
+        """What it has counted since its start: requests, connections, streams and bytes, by server.
+
+        The lists that clients have asked for: `server.counters().controller.requests.get("list", 0)`.
+        """
+        return read_counters(order(self._control_path(), {"counters": True})["counters"])
 
     def _order(self, request: dict[str, Any]) -> None:
         order(self._control_path(), request)
@@ -319,7 +409,11 @@ class DevServer:
         return os.path.join(self._folder, "control")
 
     def close_connections(self) -> None:
-        """Close all connections of clients, as a network failure would; new ones are accepted."""
+        """Close all connections of clients, as a network failure would; new ones are accepted.
+
+        Raises:
+            FluvioError: It is not running.
+        """
         os.kill(self.pid, signal.SIGUSR1)
 
     def stop(self) -> None:
@@ -355,14 +449,15 @@ class DevServer:
     def _forget(self, process: subprocess.Popen[bytes]) -> None:
         if process.stdout is not None:
             process.stdout.close()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._process = None
         self._endpoint = None
         self._remove_folder()
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
-            # Somebody may have cleared the folder for temporary files.
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
             self._folder = None
 
     def __enter__(self) -> DevServer:
@@ -410,6 +505,28 @@ class DevServer:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
+
+
+def _remove(folder: str) -> None:
+    # Somebody may have cleared the folder for temporary files.
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _dropped(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
+    """The object is gone and its server was not stopped."""
+    if os.getpid() != owner:
+        return  # After a fork: it is the parent's.
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    _remove(folder)
+    warnings.warn(
+        f"a DevServer was dropped while its server ran (process {process.pid}), which was killed: leave its "
+        "block or stop() it",
+        ResourceWarning,
+        stacklevel=2,
+    )
 
 
 def find_executable() -> str:

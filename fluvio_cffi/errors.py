@@ -3,21 +3,44 @@
 Where Python or anyio has a name for the situation, the class is that exception too: a timeout is a
 `TimeoutError`, a wrong argument a `ValueError` or `TypeError`, use after close an
 `anyio.ClosedResourceError`, a second reader an `anyio.BusyResourceError`.
+
+An error that is kept for later is never raised itself: each time a new one like it is (`_fresh`), so that
+no traceback grows, and nobody's changes are seen by others.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 import anyio
 
+E = TypeVar("E", bound="FluvioError")
+G = TypeVar("G", bound="_Group")
+
 if TYPE_CHECKING:
+    from typing import Literal
+
     from ._deliveries import Deliveries
+
+    Outcome = Literal["not_sent", "unknown", "written"]
+
+    class _Group(Exception):
+        exceptions: tuple[Exception, ...]
+
+        def __new__(cls: type[G], message: str, exceptions: Sequence[Exception]) -> G: ...
+
+elif sys.version_info >= (3, 11):
+    from builtins import ExceptionGroup as _Group
+else:
+    from exceptiongroup import ExceptionGroup as _Group
+
 
 __all__ = [
     "BusyError",
+    "CloseError",
     "ClosedError",
     "ConfigError",
     "CorruptBatchError",
@@ -25,12 +48,14 @@ __all__ = [
     "ErrorKind",
     "FluvioConnectionError",
     "FluvioError",
+    "FluvioSystemError",
     "FluvioTimeoutError",
     "ForkedError",
     "InternalError",
     "InvalidArgumentError",
     "InvalidTypeError",
     "OffsetEvictedError",
+    "OffsetOutOfRangeError",
     "PartialDeliveryError",
     "PartitionNotFoundError",
     "ProtocolError",
@@ -67,6 +92,8 @@ class ErrorKind(enum.IntEnum):
     FORKED = 18
     PANIC = 19
     DUPLICATE = 20
+    SYSTEM = 21
+    OFFSET_OUT_OF_RANGE = 22
 
 
 class FluvioError(Exception):
@@ -75,8 +102,15 @@ class FluvioError(Exception):
     Attributes:
         kind: What went wrong.
         code: The server's error code, 0 where the error is not the server's.
-        retriable: Whether the same call may succeed later.
+        retriable: Whether the same call may succeed later without a change. Of a record that was handed over,
+            it is True only where sending it again cannot write it twice: where `outcome` is "not_sent".
         detail: What else is known (for example `undelivered`); never a credential.
+        topic: The topic that it is about, if it is about one.
+        partition: The partition that it is about.
+        spu: The id of the SPU that it is about.
+        endpoint: The "host:port" that it is about.
+        outcome: What became of a record: "not_sent" (certainly not written), "unknown" (it may have been
+            written), "written" (it was, but not acknowledged as asked for). None where it is not about one.
     """
 
     default_kind: ErrorKind = ErrorKind.SERVER
@@ -89,6 +123,11 @@ class FluvioError(Exception):
         code: int = 0,
         retriable: bool = False,
         detail: Optional[Mapping[str, Any]] = None,
+        topic: Optional[str] = None,
+        partition: Optional[int] = None,
+        spu: Optional[int] = None,
+        endpoint: Optional[str] = None,
+        outcome: Optional[Outcome] = None,
     ) -> None:
         # Exception itself, not super(): the second bases (OSError, anyio's) have signatures of their own.
         Exception.__init__(self, message)
@@ -97,6 +136,17 @@ class FluvioError(Exception):
         self.code = code
         self.retriable = retriable
         self.detail: dict[str, Any] = dict(detail or {})
+        self.topic = topic
+        self.partition = partition
+        self.spu = spu
+        self.endpoint = endpoint
+        self.outcome: Optional[Outcome] = outcome
+
+    def _fresh(self: E) -> E:
+        """Another one like it, without traceback, context and notes."""
+        state = {name: value for name, value in self.__dict__.items() if name != "__notes__"}
+        state["detail"] = dict(self.detail)
+        return _rebuild(type(self), self.message, state)
 
     def __str__(self) -> str:
         return self.message
@@ -105,7 +155,7 @@ class FluvioError(Exception):
         return _rebuild, (type(self), self.message, self.__dict__)
 
 
-def _rebuild(cls: type[FluvioError], message: str, state: dict[str, Any]) -> FluvioError:
+def _rebuild(cls: type[E], message: str, state: dict[str, Any]) -> E:
     error = cls.__new__(cls)
     Exception.__init__(error, message)
     error.__dict__.update(state)
@@ -134,6 +184,8 @@ class FluvioTimeoutError(FluvioError, TimeoutError):
     """The server did not answer within the configured time."""
 
     default_kind = ErrorKind.TIMEOUT
+    # Whether it is that of a `timeout=` of the twin.
+    _of_limit = False
 
 
 class ProtocolError(FluvioError):
@@ -191,9 +243,15 @@ class RecordTooLargeError(FluvioError):
 
 
 class OffsetEvictedError(FluvioError):
-    """The start offset is no longer (or not yet) there."""
+    """The wanted offset is no longer there."""
 
     default_kind = ErrorKind.OFFSET_EVICTED
+
+
+class OffsetOutOfRangeError(FluvioError):
+    """The wanted offset lies beyond the end of the log."""
+
+    default_kind = ErrorKind.OFFSET_OUT_OF_RANGE
 
 
 class CorruptBatchError(FluvioError):
@@ -232,8 +290,14 @@ class InternalError(FluvioError):
     default_kind = ErrorKind.PANIC
 
 
+class FluvioSystemError(FluvioError, OSError):
+    """The operating system refuses what is needed: descriptors, threads."""
+
+    default_kind = ErrorKind.SYSTEM
+
+
 class DeliveryError(FluvioError):
-    """Submitted records failed and nobody had awaited their deliveries.
+    """Records failed and nobody had received their errors: nobody had awaited them to the end.
 
     Attributes:
         failed: How many.
@@ -241,12 +305,40 @@ class DeliveryError(FluvioError):
     """
 
     def __init__(self, message: str, *, failed: int, errors: list[FluvioError]) -> None:
-        first = errors[0]
-        super().__init__(
-            message, kind=first.kind, code=first.code, retriable=first.retriable, detail={"failed": failed}
-        )
+        super().__init__(message, detail={"failed": failed}, **_like(errors[0]))
         self.failed = failed
         self.errors = errors
+
+
+class CloseError(FluvioError, _Group):
+    """Closing found more than one failure. It is an `ExceptionGroup` too, so `except*` sees each of them.
+
+    Attributes:
+        exceptions: All of them, in the order in which they were found.
+        detail: `failed` and `undelivered` are the sums of theirs.
+    """
+
+    # The group's own one cannot be set.
+    message: str = ""
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> CloseError:
+        """See ExceptionGroup."""
+        return _Group.__new__(cls, message, list(errors))
+
+    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+        known = [error for error in errors if isinstance(error, FluvioError)]
+        super().__init__(message, **(_like(known[0]) if known else {}))
+        for name in ("failed", "undelivered"):
+            counts = [error.detail[name] for error in known if name in error.detail]
+            if counts:
+                self.detail[name] = sum(counts)
+
+    def derive(self, excs: Sequence[Exception]) -> CloseError:
+        """A part of it, for `except*`."""
+        return CloseError(self.message, excs)
+
+    def __reduce__(self) -> Any:
+        return CloseError, (self.message, list(self.exceptions))
 
 
 class PartialDeliveryError(FluvioError):
@@ -258,13 +350,15 @@ class PartialDeliveryError(FluvioError):
 
     def __init__(self, message: str, *, first: FluvioError, deliveries: Deliveries) -> None:
         super().__init__(
-            message,
-            kind=first.kind,
-            code=first.code,
-            retriable=first.retriable,
-            detail={"failed": deliveries.failed, "records": len(deliveries)},
+            message, detail={"failed": deliveries.failed, "records": len(deliveries)}, **_like(first)
         )
         self.deliveries = deliveries
+
+
+def _like(first: FluvioError) -> dict[str, Any]:
+    """What an error about several has from the first of them."""
+    names = ("kind", "code", "retriable", "topic", "partition", "spu", "endpoint", "outcome")
+    return {name: getattr(first, name) for name in names}
 
 
 _CLASSES: dict[int, type[FluvioError]] = {
@@ -283,19 +377,21 @@ _CLASSES: dict[int, type[FluvioError]] = {
         ServerError,
         RecordTooLargeError,
         OffsetEvictedError,
+        OffsetOutOfRangeError,
         CorruptBatchError,
         UnsupportedError,
         ClosedError,
         BusyError,
         ForkedError,
         InternalError,
+        FluvioSystemError,
     )
 }
 _CLASSES[ErrorKind.DUPLICATE] = InternalError
 
 
-def from_parts(kind: int, message: str, code: int, retriable: bool, detail: Mapping[str, Any]) -> FluvioError:
+def from_parts(kind: int, message: str, **facts: Any) -> FluvioError:
     """The exception for an error of the library; an unknown kind is an InternalError."""
     cls = _CLASSES.get(kind, InternalError)
     known = ErrorKind(kind) if kind in _CLASSES else None
-    return cls(message, kind=known, code=code, retriable=retriable, detail=detail)
+    return cls(message, kind=known, **facts)

@@ -9,9 +9,9 @@
                 print(record.value)
 
 It is made from the same source as the asynchronous client. What differs: nothing is awaited, `aclose` is
-`close`, a `Delivery` is waited for with `wait()`, and every function that waits takes `timeout=` in seconds
-and raises `FluvioTimeoutError` when it is over. Waiting releases the GIL and notices Ctrl-C. Clients and
-producers may be shared by threads; a consumer is read by one thread at a time.
+`close`, a `Delivery` has the face of a `concurrent.futures.Future`, and every function that waits takes
+`timeout=` and raises `FluvioTimeoutError` when it is over. Waiting releases the GIL and notices Ctrl-C.
+Clients and producers may be shared by threads; a consumer is read by one thread at a time.
 """
 
 from __future__ import annotations

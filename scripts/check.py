@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scripts.environments import (
@@ -34,6 +35,8 @@ from scripts.report import Report
 # Every Rust command uses the same packages and features, so that all of them share one build.
 WORKSPACE = ["--workspace", "--locked", "--features", "fluvio-cffi-capi/live-objects"]
 CPYTHONS = ("3.9", "3.11", "3.13")
+# So many interpreters are tested at the same time.
+PYTESTS = 2
 # Debian's package for each program that a check calls.
 SYSTEM_PROGRAMS = {
     "cc": "gcc",
@@ -128,14 +131,14 @@ class Checks:
             environment["FLUVIO_TEST_SOAK"] = "1"
         return environment
 
-    def _pytest(self, name: str, python: Path, *arguments: str) -> None:
+    def _pytest(self, name: str, python: Path, *arguments: str, prefix: str = "") -> None:
         minutes = 600 if self.soak else 20
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
         environment = self._test_environment()
         if python != python_of(EVERYDAY) and not self.soak:
             # Every run is a process: the everyday interpreter does all of them, the others a part.
             environment.setdefault("FLUVIO_TEST_EXITS", os.environ.get("FLUVIO_TEST_EXITS", "25"))
-        self.report.run(name, command, environment=environment, timeout=minutes * MINUTE)
+        self.report.run(name, command, environment=environment, timeout=minutes * MINUTE, prefix=prefix)
 
     # Groups -----------------------------------------------------------------------------------------
 
@@ -172,8 +175,21 @@ class Checks:
     def python(self) -> None:
         """The Python tests on every interpreter found."""
         if self._build("dev"):
-            for interpreter in self.interpreters():
-                self._pytest(f"pytest on {interpreter.name}", self._environment_of(interpreter))
+            # They wait more than they work, and what holds only on an idle machine does not hold.
+            with ThreadPoolExecutor(PYTESTS) as pool:
+                ends = []
+                for interpreter in self.interpreters():
+                    name, python = interpreter.name, self._environment_of(interpreter)
+                    ends.append(
+                        pool.submit(self._pytest, f"pytest on {name}", python, prefix=f"{name:12} | ")
+                    )
+                try:
+                    for end in ends:
+                        end.result()
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    self.report.stop()
+                    raise
 
     def packaging(self) -> None:
         """The wheel and the source archive."""

@@ -1,6 +1,7 @@
 """Runs commands, keeps their outcomes and prints the closing list of scripts/check.py.
 
-Invariants: a command's output is shown as it comes; a command that takes too long is ended together with
+Invariants: a command's output is shown as it comes, line by line; several may run at the same time, each with
+a prefix of its own then; a command that takes too long is ended together with
 everything that it started, and counts as failed; what tests skip is repeated in the closing list.
 """
 
@@ -27,6 +28,7 @@ class Report:
         self._missing: dict[str, tuple[str, bool]] = {}
         self._skipped: list[str] = []
         self._started = time.monotonic()
+        self._running: set[int] = set()
 
     def run(
         self,
@@ -35,8 +37,9 @@ class Report:
         *,
         environment: dict[str, str] | None = None,
         timeout: float = 600,
+        prefix: str = "",
     ) -> bool:
-        """Runs one check; True if it passed."""
+        """Runs one check, each line of its output with a prefix; True if it passed."""
         print(f"\n=== {name}: {' '.join(command)}", flush=True)
         started = time.monotonic()
         try:
@@ -54,6 +57,7 @@ class Report:
         except OSError as error:
             self._failed.append((name, str(error)))
             return False
+        self._running.add(process.pid)
         expired = threading.Event()
 
         def expire() -> None:
@@ -63,13 +67,14 @@ class Report:
         timer = threading.Timer(timeout, expire)
         timer.start()
         try:
-            self._show(name, process)
+            self._show(name, process, prefix)
             status = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             raise
         finally:
             timer.cancel()
+            self._running.discard(process.pid)
         seconds = time.monotonic() - started
         if expired.is_set():
             self._failed.append((name, f"ended after {seconds:.0f} s"))
@@ -80,10 +85,15 @@ class Report:
         print(f"=== {name}: {'passed' if status == 0 else 'FAILED'} in {seconds:.1f} s", flush=True)
         return status == 0
 
-    def _show(self, name: str, process: subprocess.Popen[str]) -> None:
+    def stop(self) -> None:
+        """Ends what is running, in whichever thread."""
+        for pid in list(self._running):
+            os.killpg(pid, signal.SIGTERM)
+
+    def _show(self, name: str, process: subprocess.Popen[str], prefix: str) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            sys.stdout.write(line)
+            sys.stdout.write(prefix + line)
             sys.stdout.flush()
             if line.startswith("SKIPPED ["):  # pytest -ra
                 self._skipped.append(f"{name}: {line.split('] ', 1)[-1].strip()}")

@@ -31,7 +31,7 @@ from fluvio_cffi import Client  # noqa: E402
 from tests.support import BACKENDS, PYPY  # noqa: E402
 
 # By name, because not every environment of the tests has the package installed.
-pytest_plugins = ["fluvio_cffi.testing"]
+pytest_plugins = ["fluvio_cffi_plugins.testing"]
 
 
 # A shell that starts this in the background has it ignore SIGINT, which every program started here inherits.
@@ -117,7 +117,7 @@ def nothing_left_behind() -> Iterator[None]:
 # --- Nothing may block the event loop -----------------------------------------------------------------
 
 # What runs in the thread that calls it, by design.
-BLOCKING = ("_sync", "_threads.py", "_control.py", "devserver.py")
+BLOCKING = ("_sync", "_threads.py", "_slots.py", "_control.py", "devserver.py")
 PACKAGE = os.path.dirname(os.path.abspath(fluvio_cffi.__file__)) + os.sep
 
 

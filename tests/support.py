@@ -18,6 +18,7 @@ import pytest
 from fluvio_cffi import Consumer, Record
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fluvio_cffi"
 TIMEOUT = 30.0
 PYPY = sys.implementation.name == "pypy"
 
@@ -74,8 +75,12 @@ def environment() -> dict[str, str]:
 
 
 def start_program(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return _start("-c", textwrap.dedent(source), *arguments, **options)
+
+
+def _start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+        [sys.executable, *arguments],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,7 +91,15 @@ def start_program(source: str, *arguments: str, **options: Any) -> subprocess.Po
 
 def run_program(source: str, *arguments: str, timeout: float = 60) -> tuple[int, str, str]:
     """Status, stdout and stderr of a program."""
-    process = start_program(source, *arguments)
+    return _end(start_program(source, *arguments), timeout)
+
+
+def run_file(path: Path, *arguments: str, timeout: float = 60) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a program in a file of its own, as multiprocessing needs it."""
+    return _end(_start(str(path), *arguments), timeout)
+
+
+def _end(process: subprocess.Popen[str], timeout: float) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

@@ -44,8 +44,8 @@ async def test_options(client: Client, name: str, retention: Any, milliseconds: 
     )
     topic = await find(client, name)
     assert topic.retention_ms == milliseconds
-    assert topic.segment_bytes == 10 * 1024 * 1024
-    assert topic.max_partition_bytes == 100_000_000
+    assert topic.segment_size_bytes == 10 * 1024 * 1024
+    assert topic.max_partition_size_bytes == 100_000_000
     assert topic.compression == "zstd"
     await client.admin.topics.delete(name)
 

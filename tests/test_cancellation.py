@@ -12,6 +12,7 @@ import pytest
 
 import fluvio_cffi
 from fluvio_cffi import Client, Offset
+from fluvio_cffi._library import lib
 from tests.support import TIMEOUT
 
 
@@ -89,7 +90,7 @@ async def test_send_without_room(client: Client, topic: str, races: int) -> None
                     await moments.cancel_at_one(lambda: producer.submit(b"third " + large))
         # Had any room been lost, this would wait for ever.
         with anyio.fail_after(TIMEOUT):
-            last = await producer.send(b"last" + b"x" * 800)
+            last = await producer.send(b"last" + large)
     values = await read(client, topic, last.offset + 1)
     firsts = [value for value in values if value.startswith(b"first")]
     assert len(firsts) == races
@@ -226,3 +227,17 @@ async def read(client: Client, topic: str, count: int) -> list[bytes]:
                     break
     assert len(values) == count
     return values
+
+
+async def test_a_cancelled_close_delivers_what_is_there(endpoint: str, name: str) -> None:
+    """More acknowledgements than one round of the queue, of which the loop knows nothing yet."""
+    client = await fluvio_cffi.connect(endpoint)
+    await client.admin.topics.create(name)
+    producer = await client.producer(name, linger=30)
+    deliveries = [await producer.submit(b"x") for _ in range(5000)]
+    # Blocks the loop until each has its fate.
+    assert lib.fluvio_flush_all(20_000) == 0
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await client.aclose()
+    assert [(await delivery).offset for delivery in deliveries] == list(range(5000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 import signal
@@ -12,15 +13,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import anyio
 import pytest
 
 import fluvio_cffi
-from fluvio_cffi import FluvioError, FluvioTimeoutError, Offset, _platform, sync
+from fluvio_cffi import (
+    FluvioError,
+    FluvioTimeoutError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    Offset,
+    _platform,
+    sync,
+)
 from fluvio_cffi.devserver import DevServer, find_executable
-from tests.support import TIMEOUT, environment, eventually_sync, start_program
+from tests.support import TIMEOUT, collect, environment, eventually_sync, run_program, start_program
 
 
 def alive(pid: int) -> bool:
@@ -52,6 +61,56 @@ def test_sync(name: str) -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"listen": 5}, InvalidTypeError, "listen must be a str, not int"),
+        ({"listen": ""}, InvalidArgumentError, "listen must not be empty"),
+        ({"spus": "2"}, InvalidTypeError, "spus must be an int, not str"),
+        ({"spus": True}, InvalidTypeError, "spus must be an int, not bool"),
+        ({"spus": 0}, InvalidArgumentError, "spus must be at least 1: 0"),
+        ({"data_dir": 5}, InvalidTypeError, "data_dir must be a str or a path, not int"),
+        ({"data_dir": b"d"}, InvalidTypeError, "data_dir must be a str or a path, not bytes"),
+        ({"tls_cert": True}, InvalidTypeError, "tls_cert must be a str or a path, not bool"),
+        ({"tls_key": "a\0b"}, InvalidArgumentError, "tls_key must not contain a NUL"),
+        ({"client_ca": ["ca"]}, InvalidTypeError, "client_ca must be a str or a path, not list"),
+        ({"fsync": True}, InvalidTypeError, "fsync must be a str, not bool"),
+        ({"fsync": "often"}, InvalidArgumentError, "fsync must be one of never, interval, always: 'often'"),
+        ({"cut_batches": 1}, InvalidTypeError, "cut_batches must be True or False, not 1"),
+        ({"platform_version": 0.18}, InvalidTypeError, "platform_version must be a str, not float"),
+        ({"log": 5}, InvalidTypeError, "log must be a str, not int"),
+        ({"arguments": "--spus 3"}, InvalidTypeError, "arguments must be a sequence of str, not '--spus 3'"),
+        ({"arguments": 5}, InvalidTypeError, "arguments must be a sequence of str, not 5"),
+        ({"arguments": ["--spus", 3]}, InvalidTypeError, r"arguments\[1\] must be a str, not int"),
+        ({"start_timeout": None}, InvalidTypeError, "start_timeout must be a number of seconds"),
+        ({"stop_timeout": -1}, InvalidArgumentError, "stop_timeout must be a positive time: -1"),
+        ({"executable": 5}, InvalidTypeError, "executable must be a str or a path, not int"),
+    ],
+)
+def test_wrong_arguments(options: Any, error: type[FluvioError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        DevServer(**options)
+
+
+def test_wrong_orders() -> None:
+    with DevServer(start_timeout=math.inf, stop_timeout=math.inf) as server:
+        orders: list[tuple[Callable[..., Any], Any, str]] = [
+            (server.fault, {"kind": 5}, "kind must be a str"),
+            (server.fault, {"kind": "delay", "topic": b"t"}, "topic must be a str"),
+            (server.fault, {"kind": "delay", "plane": 1.5}, "plane must be a str"),
+            (server.fault, {"kind": "delay", "count": "2"}, "count must be an int"),
+            (server.fault, {"kind": "delay", "seconds": b"1"}, "seconds must be a number of seconds"),
+            (server.move_leader, {"topic": "t", "partition": "0", "spu": 5001}, "partition must be an int"),
+            (server.move_leader, {"topic": 5, "partition": 0, "spu": 5001}, "topic must be a str"),
+            (server.evict, {"topic": None}, "topic must be a str"),
+            (server.stop_spu, {"spu": "5001"}, "spu must be an int"),
+            (server.start_spu, {"spu": 5001.0}, "spu must be an int"),
+        ]
+        for order, arguments, message in orders:
+            with pytest.raises(InvalidTypeError, match=message):
+                order(**arguments)
+
+
 async def test_connections_are_restored(anyio_backend: Any, name: str) -> None:
     async with DevServer() as server, fluvio_cffi.connect(server.endpoint) as client:
         await client.admin.topics.create(name)
@@ -62,6 +121,25 @@ async def test_connections_are_restored(anyio_backend: Any, name: str) -> None:
                 with anyio.fail_after(30):
                     while (await consumer.receive()).value != b"%d" % number:
                         pass
+
+
+def test_counters(name: str) -> None:
+    with DevServer() as server:
+        with sync.connect(server.endpoint) as client:
+            before = server.counters().controller.requests.get("create", 0)
+            client.admin.topics.create(name)
+            assert server.counters().controller.requests["create"] == before + 1
+            with client.producer(name) as producer, client.consumer(name) as consumer:
+                producer.send(b"value")
+                consumer.receive(timeout=TIMEOUT)
+                spu = server.counters().spus[5001]
+                assert spu.requests["produce"] == 1
+                assert spu.streams_open == 1
+                assert spu.connections_open >= 1
+                assert spu.received_bytes > 0
+                assert spu.sent_bytes > 0
+        eventually_sync(lambda: server.counters().spus[5001].streams_open == 0)
+        assert server.counters().spus[5001].streams_opened == 1
 
 
 def test_cancelled_while_it_starts(anyio_backend: Any) -> None:
@@ -247,3 +325,38 @@ def test_a_data_directory_survives_a_crash(tmp_path: Path) -> None:
         with client.consumer("kept", start=Offset.beginning()) as consumer:
             values = [consumer.receive(timeout=TIMEOUT).value for _ in range(1000)]
     assert values == [b"%d" % number for number in range(1000)]
+
+
+def test_one_that_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server: Any = DevServer()
+    server.start()
+    pid = server.pid
+    assert os.listdir(tmp_path)
+    with pytest.warns(ResourceWarning, match=f"DevServer was dropped while its server ran .process {pid}."):
+        del server
+        collect()
+    assert not alive(pid)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["pass", "1 / 0", "os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_program_that_ends_without_stopping_it(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither process nor folder is left."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    _, out, _ = run_program(
+        f"""
+        import os, signal
+        from fluvio_cffi.devserver import DevServer
+        server = DevServer()
+        server.start()
+        print(server.pid, len(os.listdir({str(tmp_path)!r})), flush=True)
+        {end}
+        """
+    )
+    pid, folders = map(int, out.split())
+    assert folders == 1
+    eventually_sync(lambda: not alive(pid))
+    assert not os.listdir(tmp_path)

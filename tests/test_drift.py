@@ -38,6 +38,12 @@ def test_ffi_is_what_the_header_says() -> None:
     assert (ROOT / "fluvio_cffi" / "_ffi.py").read_text() == generated, "run python tools/generate_ffi.py"
 
 
+def test_the_options_are_what_the_table_says() -> None:
+    generated = tool("generate_options").generate()
+    present = {name: (ROOT / "fluvio_cffi" / "_async" / name).read_text() for name in generated}
+    assert present == generated, "run python tools/generate_options.py and python tools/generate_sync.py"
+
+
 def test_the_twin_is_what_its_source_says() -> None:
     pytest.importorskip("ruff")
     generated = tool("generate_sync").generate()
@@ -59,10 +65,10 @@ def test_all_symbols_resolve() -> None:
 
 def test_layouts() -> None:
     sizes = {
-        "fluvio_completion": 40,
-        "fluvio_sink": 24,
-        "fluvio_batch_view": 88,
-        "fluvio_deliveries_view": 40,
+        "fluvio_completion": 64,
+        "fluvio_sink": 32,
+        "fluvio_batch_view": 120,
+        "fluvio_deliveries_view": 64,
     }
     for structure, size in sizes.items():
         assert _library.ffi.sizeof(structure) == size, structure
@@ -75,7 +81,7 @@ def test_numbers() -> None:
     lib: Any = _library.lib
     for kind in ErrorKind:
         assert getattr(lib, f"FLUVIO_ERROR_KIND_{kind.name}") == kind
-    for name in ("OK", "FULL", "EMPTY", "END", "CANCELLED", "ERROR"):
+    for name in ("OK", "FULL", "EMPTY", "END", "CANCELLED", "ERROR", "WOKEN"):
         assert getattr(lib, f"FLUVIO_STATUS_{name}") == getattr(_library, name)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 import fluvio_cffi.sync
 from fluvio_cffi import Offset
 from fluvio_cffi.devserver import DevServer
-from tests.support import run_program
+from tests.support import run_file, run_program
 
 SUBMIT = """
 import asyncio, sys
@@ -21,8 +25,6 @@ async def main():
         os.kill(int(sys.argv[4]), signal.SIGKILL)
     return client, producer
 
-import warnings
-warnings.simplefilter("always", ResourceWarning)
 kept = asyncio.run(main())
 """
 
@@ -45,4 +47,57 @@ def test_what_cannot_be_sent_at_exit_is_named() -> None:
         code, _, errors = run_program(SUBMIT, server.endpoint, "exit", "gone", str(server.pid))
         server.kill()
         assert code == 0, errors
-        assert "10 records were not acknowledged when the program ended" in errors
+        # Although nobody asked for warnings.
+        assert "fluvio_cffi: 10 records were not acknowledged when the program ended" in errors
+
+
+CHILD = """
+import multiprocessing, sys
+import fluvio_cffi.sync
+
+def child(endpoint, topic, keep):
+    client = fluvio_cffi.sync.connect(endpoint)
+    producer = client.producer(topic, linger=1)
+    for number in range(1000):
+        producer.submit(b"%d" % number)
+    if keep:
+        globals().update(client=client, producer=producer)
+
+if __name__ == "__main__":
+    endpoint, topic, method, keep = sys.argv[1:]
+    with fluvio_cffi.sync.connect(endpoint):
+        context = multiprocessing.get_context(method)
+        process = context.Process(target=child, args=(endpoint, topic, keep == "kept"))
+        process.start()
+        process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("keep", ["kept", "dropped"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_children_of_multiprocessing_send_what_they_have(tmp_path: Path, method: str, keep: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(CHILD)
+    with DevServer(cut_batches=True) as server, fluvio_cffi.sync.connect(server.endpoint) as client:
+        client.admin.topics.create("exit")
+        code, _, errors = run_file(program, server.endpoint, "exit", method, keep)
+        assert code == 0, errors
+        assert "not acknowledged" not in errors
+        with client.consumer("exit", start=Offset.beginning()) as records:
+            received = [records.receive(timeout=10).value for _ in range(1000)]
+    assert received == [b"%d" % number for number in range(1000)]
+
+
+def test_what_a_child_of_multiprocessing_cannot_send_is_named(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    kill = "    import os, signal\n    os.kill(int(keep), signal.SIGKILL)\n"
+    program.write_text(CHILD.replace("    if keep:", kill + "    if keep:").replace('keep == "kept"', "keep"))
+    with DevServer(cut_batches=True) as server:
+        with fluvio_cffi.sync.connect(server.endpoint) as client:
+            client.admin.topics.create("exit")
+        # The server goes in between: what is left when the child ends is told by the child.
+        code, _, errors = run_file(program, server.endpoint, "exit", "fork", str(server.pid))
+        server.kill()
+        assert code == 0, errors
+        assert "records were not acknowledged when the program ended" in errors

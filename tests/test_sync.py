@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import fluvio_cffi
 from fluvio_cffi import (
     Ack,
+    BusyError,
     ClosedError,
     FluvioTimeoutError,
     InvalidArgumentError,
@@ -23,7 +25,7 @@ from fluvio_cffi import (
     sync,
 )
 from fluvio_cffi.devserver import DevServer
-from tests.support import collect
+from tests.support import collect, eventually_sync
 
 
 @pytest.fixture
@@ -75,17 +77,17 @@ def test_timeouts(twin: sync.Client, twin_topic: str) -> None:
         # Nothing was taken by the attempts, and nothing is in the way of the next.
         producer.send(b"value", timeout=10)
         assert consumer.receive(timeout=10).value == b"value"
-        with pytest.raises(InvalidArgumentError, match="timeout must not be negative"):
+        with pytest.raises(InvalidArgumentError, match="timeout must be a non-negative time: -1"):
             consumer.receive(timeout=-1)
         with pytest.raises(InvalidTypeError, match="timeout must be a number"):
-            consumer.receive(timeout="1")  # type: ignore[arg-type]
+            consumer.receive(timeout=b"1")  # type: ignore[arg-type]
 
 
 def test_timeout_without_room() -> None:
     """Nothing is acknowledged while the server stands still, so the room stays taken."""
     with DevServer(cut_batches=True) as server, sync.connect(server.endpoint) as twin:
         twin.admin.topics.create("full")
-        with twin.producer("full", buffer=2048) as producer:
+        with twin.producer("full", buffer=3000) as producer:
             os.kill(server.pid, signal.SIGSTOP)
             # All of its threads stand still once the kernel reports it stopped.
             os.waitpid(server.pid, os.WUNTRACED)
@@ -175,3 +177,52 @@ def test_unclosed(endpoint: str) -> None:
     with pytest.warns(ResourceWarning, match="unclosed <Client"):
         del client
         collect()
+
+
+def test_two_readers_of_one_consumer(twin: sync.Client, twin_topic: str) -> None:
+    """The second is refused, and whatever the first and the second do, every record comes once."""
+    count = 20_000
+    with twin.producer(twin_topic) as producer:
+        producer.send_many([b"%d" % number for number in range(count)])
+    seen: list[tuple[int, bytes]] = []
+    unexpected: list[BaseException] = []
+    interval = sys.getswitchinterval()
+    with twin.consumer(twin_topic, start=Offset.beginning()) as consumer:
+
+        def read() -> None:
+            try:
+                while len(seen) < count:
+                    try:
+                        record = consumer.receive(timeout=0.1)
+                    except (BusyError, FluvioTimeoutError):
+                        continue
+                    seen.append((record.offset, record.value))
+            except BaseException as error:
+                unexpected.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+    assert not unexpected
+    assert sorted(seen) == [(number, b"%d" % number) for number in range(count)]
+
+
+def test_a_second_reader_is_refused(twin: sync.Client, twin_topic: str) -> None:
+    with twin.consumer(twin_topic) as consumer:
+        first: list[Any] = []
+        thread = threading.Thread(target=lambda: first.append(consumer.receive()))
+        thread.start()
+        eventually_sync(lambda: consumer._fetcher._readers)
+        for _ in range(100):
+            with pytest.raises(BusyError):
+                consumer.receive(timeout=10)
+        with twin.producer(twin_topic) as producer:
+            producer.send(b"x")
+        thread.join()
+        assert first[0].value == b"x"

@@ -12,43 +12,42 @@ use crate::context::fluvio_context;
 use crate::document::fluvio_document;
 use crate::error::{Failure, c_text, fluvio_error, fluvio_error_kind};
 use crate::handle;
+use crate::options::{self, fluvio_options};
 
 /// Kinds of objects of a cluster; more will follow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum fluvio_object {
+pub enum fluvio_object_kind {
     /// A topic.
     Topic = 0,
 }
 
 fn check_object(object: u32) -> Result<(), Failure> {
-    if object == fluvio_object::Topic as u32 {
+    if object == fluvio_object_kind::Topic as u32 {
         Ok(())
     } else {
-        Err(Failure::invalid(format!("object is {object}: give a fluvio_object")))
+        Err(Failure::invalid(format!("object is {object}: give a fluvio_object_kind")))
     }
 }
 
 /// Creates an object.
 ///
-/// Parameters: `object` is a `fluvio_object`. `document` is a JSON object in UTF-8, `document_len` bytes. For
-///   `FLUVIO_OBJECT_TOPIC`: `name` (required), `partitions` (1), `replication` (1), `ignore_rack` (false),
-///   `retention_ms`, `segment_bytes`, `max_partition_bytes`, `compression` ("any", "none", "gzip", "snappy", "lz4",
-///   "zstd"), `assignment` ([[spu, ...], ...] instead of partitions and replication), `dry_run` (false), `timeout_ms`.
-///   Unknown keys are refused by name.
-/// Ownership: the document is copied.
+/// Parameters: `object` is a `fluvio_object_kind`; `options` describe it. Unknown keys are refused by name. For a topic:
+///   Keys: `name` (required), `partitions` (1), `replication` (1), `ignore_rack` (false), `retention_ms`,
+///   `segment_size_bytes`, `max_partition_size_bytes`, `compression` ("any", "none", "gzip", "snappy", "lz4", "zstd"),
+///   `assignment` ([[spu, ...], ...] instead of partitions and replication), `dry_run` (false), `timeout_ms`.
+/// Ownership: what is needed of the options is copied.
 /// Completion: NONE, once the server has answered.
 /// Threads: any.
 /// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_ALREADY_EXISTS, SERVER, TIMEOUT,
-///   CONNECTION.
+///   CONNECTION, CLOSED.
 /// Cancellation: the outcome is unknown, the object may have been created.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_create(
     client: *mut fluvio_client,
     context: *mut fluvio_context,
     object: u32,
-    document: *const c_char,
-    document_len: usize,
+    options: *const fluvio_options,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -57,7 +56,7 @@ pub unsafe extern "C" fn fluvio_admin_create(
         boundary(error, || {
             let admin = handle::get(client)?.open()?.admin();
             check_object(object)?;
-            let topic = CreateTopic::from_json(arguments::name("document", document, document_len)?)?;
+            let topic = CreateTopic::from_json(options::document(options)?)?;
             handle::get(context)?.start(user_data, None, async move {
                 admin.create_topic(topic).await?;
                 Ok(Outcome::done())
@@ -69,12 +68,12 @@ pub unsafe extern "C" fn fluvio_admin_create(
 
 /// Deletes an object.
 ///
-/// Parameters: `object` is a `fluvio_object`; `name` is UTF-8, `name_len` bytes.
+/// Parameters: `object` is a `fluvio_object_kind`; `name` is UTF-8, `name_len` bytes.
 /// Ownership: the name is copied.
 /// Completion: NONE, once the server has answered.
 /// Threads: any.
 /// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
-///   CONNECTION.
+///   CONNECTION, CLOSED.
 /// Cancellation: the outcome is unknown, the object may have been deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_delete(
@@ -103,23 +102,22 @@ pub unsafe extern "C" fn fluvio_admin_delete(
 
 /// Lists objects.
 ///
-/// Parameters: `object` is a `fluvio_object`; `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0: `{}`).
-///   For `FLUVIO_OBJECT_TOPIC`: `filter` (array of strings: names that contain one of them), `system` (false: with
-///   system topics). Unknown keys are refused by name.
-/// Ownership: the options are copied.
+/// Parameters: `object` is a `fluvio_object_kind`; `options` may be NULL: all defaults. Unknown keys are refused by name. For
+///   topics: Keys: `filter` (array of strings: names that contain one of them), `system` (false; true: the platform's own
+///   topics instead of the others).
+/// Ownership: what is needed of the options is copied.
 /// Completion: DOCUMENT, freed with `fluvio_document_free`: a JSON array. Of topics: objects with `name`, `partitions`,
-///   `replication`, `compression`, `retention_ms`, `segment_bytes`, `max_partition_bytes` (each may be null), `system`,
+///   `replication`, `compression`, `retention_ms`, `segment_size_bytes`, `max_partition_size_bytes` (each may be null), `system`,
 ///   `status`, `reason`.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION.
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: SERVER, TIMEOUT, CONNECTION, CLOSED.
 /// Cancellation: nothing has happened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_admin_list(
     client: *mut fluvio_client,
     context: *mut fluvio_context,
     object: u32,
-    options: *const c_char,
-    options_len: usize,
+    options: *const fluvio_options,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -128,7 +126,7 @@ pub unsafe extern "C" fn fluvio_admin_list(
         boundary(error, || {
             let admin = handle::get(client)?.open()?.admin();
             check_object(object)?;
-            let options = ListTopics::from_json(arguments::text("options", options, options_len)?)?;
+            let options = ListTopics::from_json(options::document(options)?)?;
             handle::get(context)?.start(user_data, None, async move {
                 let topics = admin.list_topics(options).await?;
                 let text = serde_json::to_string(&topics).map_err(|error| {

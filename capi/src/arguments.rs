@@ -7,21 +7,39 @@ use crate::error::Failure;
 /// # Safety
 /// `pointer` is NULL or valid for `length` elements during `'a`.
 pub(crate) unsafe fn slice<'a, T>(name: &str, pointer: *const T, length: usize) -> Result<&'a [T], Failure> {
-    if pointer.is_null() {
-        return if length == 0 {
-            Ok(&[])
-        } else {
-            Err(Failure::invalid(format!("{name} is NULL, its length is {length}")))
-        };
-    }
-    if length > isize::MAX as usize / size_of::<T>() {
-        return Err(Failure::invalid(format!("the length of {name} is {length}, more than memory can hold")));
-    }
-    if !pointer.is_aligned() {
-        return Err(Failure::invalid(format!("{name} is {pointer:?}, not aligned to {}", align_of::<T>())));
-    }
-    // SAFETY: by this function's contract, and the checks above.
-    Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+    check_extent(name, pointer, length)?;
+    // SAFETY: by this function's contract, and the checks.
+    Ok(if pointer.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(pointer, length) } })
+}
+
+/// [`slice`], to write into.
+///
+/// # Safety
+/// As for [`slice`], and nobody else uses the elements during `'a`.
+pub(crate) unsafe fn slice_mut<'a, T>(
+    name: &str,
+    pointer: *mut T,
+    length: usize,
+) -> Result<&'a mut [T], Failure> {
+    check_extent(name, pointer, length)?;
+    // SAFETY: by this function's contract, and the checks.
+    Ok(if pointer.is_null() { &mut [] } else { unsafe { std::slice::from_raw_parts_mut(pointer, length) } })
+}
+
+/// Refuses what cannot be an array of `length` elements.
+fn check_extent<T>(name: &str, pointer: *const T, length: usize) -> Result<(), Failure> {
+    let problem = if pointer.is_null() {
+        (length != 0).then(|| format!("{name} is NULL, its length is {length}"))
+    } else if length > isize::MAX as usize / size_of::<T>()
+        || pointer.addr().checked_add(length * size_of::<T>()).is_none()
+    {
+        Some(format!("the length of {name} is {length}, more than memory can hold"))
+    } else if !pointer.is_aligned() {
+        Some(format!("{name} is {pointer:?}, not aligned to {}", align_of::<T>()))
+    } else {
+        None
+    };
+    problem.map_or(Ok(()), |problem| Err(Failure::invalid(problem)))
 }
 
 /// UTF-8 text.
@@ -58,13 +76,8 @@ pub(crate) unsafe fn name<'a>(
 }
 
 /// A partition, or `FLUVIO_ANY_PARTITION`.
-pub(crate) fn partition(partition: i32) -> Result<Option<u32>, Failure> {
-    if partition == crate::producer::FLUVIO_ANY_PARTITION {
-        return Ok(None);
-    }
-    u32::try_from(partition).map(Some).map_err(|_| {
-        Failure::invalid(format!("partition is {partition}: give 0 or more, or FLUVIO_ANY_PARTITION (-1)"))
-    })
+pub(crate) fn partition(partition: u32) -> Option<u32> {
+    (partition != crate::producer::FLUVIO_ANY_PARTITION).then_some(partition)
 }
 
 /// Where a call writes a result that the caller cannot do without.
@@ -97,12 +110,15 @@ mod tests {
                     text("topic", bad.as_ptr().cast(), usize::MAX).map(drop),
                     "the length of topic is 18446744073709551615",
                 ),
+                (
+                    text("topic", std::ptr::without_provenance(usize::MAX - 2), 4).map(drop),
+                    "the length of topic is 4, more than memory can hold",
+                ),
                 (name("topic", std::ptr::null(), 0).map(drop), "topic is empty"),
                 (
                     slice("key_lengths", bad.as_ptr().cast::<u32>().wrapping_byte_add(1), 1).map(drop),
                     "not aligned to 4",
                 ),
-                (partition(-2).map(drop), "partition is -2"),
                 (out::<u8>("batch", std::ptr::null_mut()).map(drop), "batch is NULL"),
             ] {
                 let failure = format!("{:?}", result.unwrap_err());
@@ -110,7 +126,7 @@ mod tests {
             }
             // SAFETY of the slice above: `bad` may be aligned to 4, so one byte on it is not.
         }
-        assert_eq!(partition(-1).unwrap(), None);
-        assert_eq!(partition(7).unwrap(), Some(7));
+        assert_eq!(partition(crate::producer::FLUVIO_ANY_PARTITION), None);
+        assert_eq!(partition(7), Some(7));
     }
 }

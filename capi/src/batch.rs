@@ -41,8 +41,8 @@ pub struct fluvio_batch_view {
     pub high_watermark: i64,
     /// The partition.
     pub partition: u32,
-    /// 0.
-    pub reserved: u32,
+    /// All 0: what later versions add is put here.
+    pub reserved: [u32; 9],
 }
 
 pub(crate) fn view_of(batch: &Batch) -> fluvio_batch_view {
@@ -59,7 +59,7 @@ pub(crate) fn view_of(batch: &Batch) -> fluvio_batch_view {
         value_ends: columns.value_ends.as_ptr(),
         high_watermark: batch.high_watermark(),
         partition: batch.partition(),
-        reserved: 0,
+        reserved: [0; 9],
     }
 }
 
@@ -74,6 +74,21 @@ pub unsafe extern "C" fn fluvio_batch_get_view(batch: *const fluvio_batch, view:
         let Some(batch) = handle::peek(batch) else { return };
         if !view.is_null() {
             view.write(view_of(batch));
+        }
+    });
+}
+
+/// Frees the batch at `*batch` and sets that to NULL: for a place that a `fluvio_consumer_take` may have filled, and as the one
+/// step that a host's garbage collector can do. NULL is allowed for both.
+///
+/// Ownership: takes the batch and ends its views.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_batch_clear(batch: *mut *mut fluvio_batch) {
+    // SAFETY: the caller passes NULL or a place with NULL or a batch that it owns and does not use again.
+    boundary_or((), || unsafe {
+        if let Some(batch) = batch.as_mut() {
+            handle::free(std::mem::replace(batch, std::ptr::null_mut()));
         }
     });
 }

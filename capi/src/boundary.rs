@@ -67,7 +67,9 @@ mod tests {
     use std::ptr;
 
     use super::*;
-    use crate::error::{fluvio_error_free, fluvio_error_get_kind, fluvio_error_kind, fluvio_error_message};
+    use crate::error::{
+        fluvio_error_free, fluvio_error_get_kind, fluvio_error_get_message, fluvio_error_kind,
+    };
 
     #[test]
     fn a_panic_becomes_an_error() {
@@ -76,7 +78,7 @@ mod tests {
         unsafe {
             assert_eq!(boundary(&raw mut error, || panic!("number {}", 7)), fluvio_status::Error);
             assert_eq!(fluvio_error_get_kind(error), fluvio_error_kind::Panic);
-            let message = CStr::from_ptr(fluvio_error_message(error)).to_str().unwrap();
+            let message = CStr::from_ptr(fluvio_error_get_message(error)).to_str().unwrap();
             assert!(message.contains("number 7"), "{message}");
             fluvio_error_free(error);
             assert_eq!(boundary(ptr::null_mut(), || panic!("unheard")), fluvio_status::Error);

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{Client, ClientOptions};
 
-use crate::arguments;
 use crate::boundary::{boundary, boundary_or};
 use crate::completion::{Outcome, fluvio_status};
 use crate::context::fluvio_context;
 use crate::error::{Failure, c_text, fluvio_error, fluvio_error_kind};
 use crate::handle::{self, Opaque};
 use crate::operation::WhenCancelled;
+use crate::options::{self, fluvio_options};
 
 /// A connection to a cluster. Thread-safe; belongs to no context.
 pub struct fluvio_client {
@@ -49,11 +49,10 @@ impl ClientHandle {
 
 /// Connects to a cluster and checks its platform version.
 ///
-/// Parameters: `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0: `{}`). Its keys, all optional:
-///   `endpoint` ("host:port"), `profile` (name of a profile of the `fluvio` command line), `client_id`,
-///   `connect_timeout_ms`, `request_timeout_ms`, `close_timeout_ms`, `max_frame_bytes`. Without endpoint and profile:
-///   the active profile. Unknown keys are refused by name.
-/// Ownership: the options are copied.
+/// Parameters: `options` may be NULL: all defaults. Without endpoint and profile it is the active profile. Unknown keys are
+///   refused by name. Keys: `endpoint` ("host:port"), `profile` (of the profile file of the fluvio command line),
+///   `client_id`, `connect_timeout_ms`, `request_timeout_ms`, `close_timeout_ms`, `max_frame_size_bytes`.
+/// Ownership: what is needed of the options is copied.
 /// Completion: CLIENT; the receiver frees it with `fluvio_client_free`.
 /// Threads: any.
 /// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: CONFIG, CONNECTION, TIMEOUT, PROTOCOL,
@@ -62,8 +61,7 @@ impl ClientHandle {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_connect(
     context: *mut fluvio_context,
-    options: *const c_char,
-    options_len: usize,
+    options: *const fluvio_options,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -71,7 +69,7 @@ pub unsafe extern "C" fn fluvio_connect(
     unsafe {
         boundary(error, || {
             let operations = handle::get(context)?;
-            let options = ClientOptions::from_json(arguments::text("options", options, options_len)?)?;
+            let options = ClientOptions::from_json(options::document(options)?)?;
             operations.start(user_data, None, async move {
                 let client = Client::connect(options).await?;
                 Ok(Outcome::value::<fluvio_client>(ClientHandle::new(client)))
@@ -86,7 +84,7 @@ pub unsafe extern "C" fn fluvio_connect(
 /// Ownership: borrowed until `fluvio_client_free`.
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_client_platform_version(client: *const fluvio_client) -> *const c_char {
+pub unsafe extern "C" fn fluvio_client_get_platform_version(client: *const fluvio_client) -> *const c_char {
     boundary_or(std::ptr::null(), || {
         // SAFETY: the caller passes NULL or a live client.
         unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.platform_version.as_ptr())
@@ -98,7 +96,7 @@ pub unsafe extern "C" fn fluvio_client_platform_version(client: *const fluvio_cl
 /// Ownership: borrowed until `fluvio_client_free`.
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_client_endpoint(client: *const fluvio_client) -> *const c_char {
+pub unsafe extern "C" fn fluvio_client_get_endpoint(client: *const fluvio_client) -> *const c_char {
     boundary_or(std::ptr::null(), || {
         // SAFETY: the caller passes NULL or a live client.
         unsafe { handle::peek(client) }.map_or(std::ptr::null(), |client| client.endpoint.as_ptr())
@@ -106,7 +104,8 @@ pub unsafe extern "C" fn fluvio_client_endpoint(client: *const fluvio_client) ->
 }
 
 /// Closes a client with its producers (what they accepted is sent first, within `close_timeout_ms`) and consumers. Later
-/// calls that use it get CLOSED.
+/// calls that use it get CLOSED. A producer or consumer that is being opened completes with CLOSED at once, a call of
+/// administration that is under way when this completes.
 ///
 /// Parameters: `client` stays valid and is still to be freed.
 /// Ownership: nothing changes hands.

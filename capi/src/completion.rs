@@ -1,6 +1,6 @@
 //! Completions, and the values that they carry.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use crate::boundary::boundary_or;
@@ -12,6 +12,7 @@ use crate::error::{Failure, fluvio_error};
 use crate::handle::{self, Opaque};
 use crate::producer::fluvio_producer;
 use crate::room::fluvio_room;
+use crate::subscription::fluvio_subscription;
 
 /// How a call or an operation went.
 #[repr(C)]
@@ -21,14 +22,44 @@ pub enum fluvio_status {
     Ok = 0,
     /// Send: there is no room, nothing was copied, no completion will come; wait with `fluvio_producer_reserve`.
     Full = 1,
-    /// Take: there is nothing to take now; wait with `fluvio_consumer_ready`.
+    /// Take: there is nothing to take now; wait with `fluvio_consumer_ready`. Wait: the time is over.
     Empty = 2,
-    /// Take: the consumer is closed or at its end; nothing will come any more.
+    /// Take: the consumer is closed or at its end; nothing will come any more. Wait: the queue is closed, or nothing was
+    /// started in the slot.
     End = 3,
     /// Completion: cancelled, or its context was freed.
     Cancelled = 4,
     /// Call: `*error` says why. Completion: its value is a `fluvio_error`.
     Error = 5,
+    /// Wait: somebody called `fluvio_queue_wake`.
+    Woken = 6,
+    /// Wait for a slot: the thread has handled a signal.
+    Interrupted = 7,
+}
+
+const STATUS_NAMES: [(fluvio_status, &CStr); 8] = [
+    (fluvio_status::Ok, c"OK"),
+    (fluvio_status::Full, c"FULL"),
+    (fluvio_status::Empty, c"EMPTY"),
+    (fluvio_status::End, c"END"),
+    (fluvio_status::Cancelled, c"CANCELLED"),
+    (fluvio_status::Error, c"ERROR"),
+    (fluvio_status::Woken, c"WOKEN"),
+    (fluvio_status::Interrupted, c"INTERRUPTED"),
+];
+
+/// The name of a `fluvio_status`, such as "FULL": its enumerator without the prefix; "UNKNOWN" for other numbers.
+///
+/// Ownership: the string is static.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn fluvio_status_name(status: u32) -> *const c_char {
+    name_of(&STATUS_NAMES, |known| known as u32 == status)
+}
+
+/// The name of what `matches`, from a table of an enum's values.
+pub(crate) fn name_of<T: Copy>(names: &[(T, &'static CStr)], matches: impl Fn(T) -> bool) -> *const c_char {
+    names.iter().find(|(value, _)| matches(*value)).map_or(c"UNKNOWN", |(_, name)| name).as_ptr()
 }
 
 /// What the value of a completion is.
@@ -51,6 +82,8 @@ pub enum fluvio_value_kind {
     Deliveries = 6,
     /// A `fluvio_document`.
     Document = 7,
+    /// A `fluvio_subscription`.
+    Subscription = 8,
 }
 
 /// The end of one operation.
@@ -60,7 +93,7 @@ pub struct fluvio_completion {
     /// As given to the call.
     pub user_data: u64,
     /// A `fluvio_status`: OK, CANCELLED or ERROR.
-    pub status: i32,
+    pub status: u32,
     /// A `fluvio_value_kind`.
     pub kind: u32,
     /// Owned by the receiver, who frees it with the function of its type or with `fluvio_value_free(kind, value)`.
@@ -69,8 +102,8 @@ pub struct fluvio_completion {
     pub offset: i64,
     /// Of an acknowledged record, else 0.
     pub partition: u32,
-    /// 0.
-    pub reserved: u32,
+    /// All 0: what later versions add is put here.
+    pub reserved: [u32; 7],
 }
 
 /// A value on its way to the caller; freed if it does not arrive.
@@ -107,6 +140,10 @@ impl Carried for fluvio_deliveries {
 }
 impl Carried for fluvio_document {
     const KIND: fluvio_value_kind = fluvio_value_kind::Document;
+}
+
+impl Carried for fluvio_subscription {
+    const KIND: fluvio_value_kind = fluvio_value_kind::Subscription;
 }
 
 impl Value {
@@ -167,12 +204,12 @@ impl Outcome {
         let value = std::mem::ManuallyDrop::new(self.value);
         fluvio_completion {
             user_data,
-            status: self.status as i32,
+            status: self.status as u32,
             kind: value.kind as u32,
             value: value.pointer,
             offset: self.offset,
             partition: self.partition,
-            reserved: 0,
+            reserved: [0; 7],
         }
     }
 }
@@ -191,6 +228,7 @@ pub unsafe extern "C" fn fluvio_value_free(kind: u32, value: *mut c_void) {
     const ROOM: u32 = fluvio_value_kind::Room as u32;
     const DELIVERIES: u32 = fluvio_value_kind::Deliveries as u32;
     const DOCUMENT: u32 = fluvio_value_kind::Document as u32;
+    const SUBSCRIPTION: u32 = fluvio_value_kind::Subscription as u32;
     if value.is_null() {
         return;
     }
@@ -204,6 +242,7 @@ pub unsafe extern "C" fn fluvio_value_free(kind: u32, value: *mut c_void) {
             ROOM => handle::free_in_runtime::<fluvio_room>(value.cast()),
             DELIVERIES => handle::free::<fluvio_deliveries>(value.cast()),
             DOCUMENT => handle::free::<fluvio_document>(value.cast()),
+            SUBSCRIPTION => handle::free::<fluvio_subscription>(value.cast()),
             _ => {}
         }
     });

@@ -15,6 +15,7 @@ use crate::context::fluvio_context;
 use crate::error::{Failure, fluvio_error, fluvio_error_kind};
 use crate::handle::{self, Opaque};
 use crate::operation::{Claim, WhenCancelled};
+use crate::options::{self, fluvio_options};
 use crate::{arguments, error};
 
 /// Reads a topic. It has one waiter and one taker at a time; belongs to no context.
@@ -36,15 +37,14 @@ pub struct ConsumerHandle {
 
 /// Opens a consumer of a topic.
 ///
-/// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0:
-///   `{}`). Its keys, all optional: `partitions` (array of numbers; absent: all), `start` ({"beginning": n},
-///   {"end": n} or {"offset": n}; default {"end": 0}), `prefetch_bytes`, `isolation`
-///   ("read_uncommitted", "read_committed"), `check_crc` (true). Unknown keys are refused by name.
+/// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` may be NULL: all defaults. Unknown keys are refused by name.
+///   Keys: `partitions` (array of numbers; absent: all), `start` ({"beginning": n}, {"end": n} or {"offset": n}; default
+///   {"end": 0}), `prefetch_bytes`, `isolation` ("read_uncommitted", "read_committed"), `check_crc` (true).
 /// Ownership: the inputs are copied. The consumer may outlive the client handle.
 /// Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, PARTITION_NOT_FOUND,
-///   OFFSET_EVICTED, SERVER, TIMEOUT, CONNECTION, CLOSED.
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, PARTITION_NOT_FOUND,
+///   OFFSET_EVICTED, OFFSET_OUT_OF_RANGE, SERVER, TIMEOUT, CONNECTION, CLOSED.
 /// Cancellation: nothing is left open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_consumer_open(
@@ -52,8 +52,7 @@ pub unsafe extern "C" fn fluvio_consumer_open(
     context: *mut fluvio_context,
     topic: *const c_char,
     topic_len: usize,
-    options: *const c_char,
-    options_len: usize,
+    options: *const fluvio_options,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -62,7 +61,7 @@ pub unsafe extern "C" fn fluvio_consumer_open(
         boundary(error, || {
             let client = handle::get(client)?.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
-            let options = ConsumerOptions::from_json(arguments::text("options", options, options_len)?)?;
+            let options = ConsumerOptions::from_json(options::document(options)?)?;
             handle::get(context)?.start(user_data, None, async move {
                 let consumer = client.consumer(&topic, options).await?;
                 Ok(Outcome::value::<fluvio_consumer>(ConsumerHandle {
@@ -122,7 +121,7 @@ fn busy(what: &str) -> Failure {
 ///   any more; ERROR.
 /// Threads: any; one taker at a time.
 /// Errors: BUSY (another thread is taking), INVALID_ARGUMENT, FORKED, and what went wrong on a partition, each once, after
-///   the partition's data: OFFSET_EVICTED, TOPIC_DELETED, CORRUPT, UNSUPPORTED, SERVER. The other partitions go on.
+///   the partition's data: OFFSET_EVICTED, OFFSET_OUT_OF_RANGE, TOPIC_DELETED, CORRUPT, UNSUPPORTED, SERVER. The other partitions go on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fluvio_consumer_take(
     consumer: *mut fluvio_consumer,

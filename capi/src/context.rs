@@ -1,4 +1,4 @@
-//! The context: binds a sink, and holds what is pending on it.
+//! The context: binds a sink, or a queue, and holds what is pending on it.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use crate::boundary::{boundary_or, boundary_pointer};
 use crate::error::{Failure, fluvio_error, fluvio_error_kind};
 use crate::handle::{self, Opaque};
 use crate::operation::Operations;
-use crate::sink::{Sink, fluvio_sink};
+use crate::queue::fluvio_queue;
+use crate::sink::{CheckedSink, Sink, fluvio_sink};
 use crate::{platform, runtime};
 
-/// Binds one completion sink. Every asynchronous function takes a context and a user_data that is unique among the
+/// Binds one completion sink, or a queue. Every asynchronous function takes a context and a user_data that is unique among the
 /// context's pending operations. Clients, producers and consumers belong to no context.
 pub struct fluvio_context {
     _private: [u8; 0],
@@ -22,7 +23,7 @@ impl Opaque for fluvio_context {
 
 /// Makes a context. The first one of a process starts the library's threads.
 ///
-/// Parameters: `sink` is copied; its `complete` is required. `error` may be NULL.
+/// Parameters: `sink` is copied; its `size` and `complete` are required.
 /// Ownership: the caller frees the context with `fluvio_context_free`. The sink's `context` stays in use until `release`;
 ///   on failure it is not used and `release` is not called.
 /// Completion: none.
@@ -37,17 +38,38 @@ pub unsafe extern "C" fn fluvio_context_new(
     unsafe {
         boundary_pointer(error, || {
             let sink = sink.as_ref().ok_or_else(|| Failure::invalid("sink is NULL"))?;
-            if sink.complete.is_none() {
-                return Err(Failure::invalid("sink->complete is NULL"));
-            }
-            platform::detect_forks().map_err(|error| {
-                Failure::new(fluvio_error_kind::System, format!("pthread_atfork: {error}"))
-            })?;
-            let runtime = runtime::get()?;
-            // Last, since a sink that is dropped is released.
-            Ok(handle::into_raw(Operations::new(runtime, Sink::new(sink)?)))
+            let sink = CheckedSink::new(sink)?;
+            Ok(handle::into_raw(Operations::new(start_library()?, sink.bind())))
         })
     }
+}
+
+/// Makes a context whose completions go into a queue. Several contexts may share one.
+///
+/// Ownership: the caller frees the context with `fluvio_context_free`. It keeps what it needs of the queue, which may be
+///   freed before it.
+/// Completion: none.
+/// Threads: any.
+/// Errors: NULL is returned, and `*error` says why: INVALID_ARGUMENT, FORKED, SYSTEM (threads cannot be started).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_context_new_on_queue(
+    queue: *mut fluvio_queue,
+    error: *mut *mut fluvio_error,
+) -> *mut fluvio_context {
+    // SAFETY: the caller passes pointers that are NULL or valid.
+    unsafe {
+        boundary_pointer(error, || {
+            let queue = Arc::clone(handle::get(queue)?);
+            Ok(handle::into_raw(Operations::new(start_library()?, Sink::Queue(queue))))
+        })
+    }
+}
+
+/// The runtime, made if needed, and what must be there before a handle is.
+pub(crate) fn start_library() -> Result<&'static tokio::runtime::Handle, Failure> {
+    platform::detect_forks()
+        .map_err(|error| Failure::new(fluvio_error_kind::System, format!("pthread_atfork: {error}")))?;
+    runtime::get()
 }
 
 /// Frees a context and returns at once. What is pending completes as CANCELLED; when the last `complete` has returned,

@@ -54,8 +54,10 @@ pub struct fluvio_deliveries_view {
     pub partitions: *const u32,
     /// Offset of each record, -1 where it failed.
     pub offsets: *const i64,
-    /// NULL if none failed; else for each record 0, or 1 + its index for `fluvio_deliveries_error`.
+    /// NULL if none failed; else for each record 0, or 1 + its index for `fluvio_deliveries_get_error`.
     pub errors: *const u32,
+    /// All 0: what later versions add is put here.
+    pub reserved: [u64; 3],
 }
 
 /// Fills in `*view`. Nothing is written if one of the two is NULL.
@@ -77,6 +79,7 @@ pub unsafe extern "C" fn fluvio_deliveries_get_view(
                 partitions: columns.partitions.as_ptr(),
                 offsets: columns.offsets.as_ptr(),
                 errors: if columns.failed == 0 { ptr::null() } else { columns.errors.as_ptr() },
+                reserved: [0; 3],
             });
         }
     });
@@ -87,7 +90,7 @@ pub unsafe extern "C" fn fluvio_deliveries_get_view(
 /// Ownership: borrowed until `fluvio_deliveries_free`; not to be freed.
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_deliveries_error(
+pub unsafe extern "C" fn fluvio_deliveries_get_error(
     deliveries: *const fluvio_deliveries,
     index: usize,
 ) -> *const fluvio_error {

@@ -20,7 +20,7 @@ impl Opaque for fluvio_document {
 /// Ownership: borrowed until `fluvio_document_free`.
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_document_text(document: *const fluvio_document) -> *const c_char {
+pub unsafe extern "C" fn fluvio_document_get_text(document: *const fluvio_document) -> *const c_char {
     // SAFETY: the caller passes NULL or a live document.
     boundary_or(c"".as_ptr(), || unsafe { handle::peek(document) }.map_or(c"", CString::as_c_str).as_ptr())
 }
@@ -29,7 +29,7 @@ pub unsafe extern "C" fn fluvio_document_text(document: *const fluvio_document) 
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_document_length(document: *const fluvio_document) -> usize {
+pub unsafe extern "C" fn fluvio_document_get_length(document: *const fluvio_document) -> usize {
     // SAFETY: the caller passes NULL or a live document.
     boundary_or(0, || unsafe { handle::peek(document) }.map_or(0, |text| text.count_bytes()))
 }

@@ -3,7 +3,8 @@
 //! One file per C concept. The exported functions are written out, since the header is generated from these sources;
 //! their doc comments are the C documentation, in this order: what, parameters, ownership, completion, threads, errors,
 //! cancellation. Shared by all: [`boundary`] (panics become errors), [`handle`] (opaque pointers and fork detection),
-//! [`arguments`] (checks of what comes in), [`operation`] (pending operations: exactly one completion each).
+//! [`arguments`] (checks of what comes in), [`operation`] (pending operations: exactly one completion each). What threads meet in
+//! is [`mailbox`] and [`pending`], which loom checks.
 //!
 //! Invariants:
 //! * no callback is called while a lock of this crate is held, nor on the stack of the call that started its operation;
@@ -25,13 +26,20 @@ mod document;
 mod error;
 mod handle;
 mod live;
+mod mailbox;
 mod operation;
+mod options;
+mod pending;
 mod platform;
 mod producer;
 mod queue;
 mod room;
 mod runtime;
 mod sink;
+mod slot_table;
+mod slots;
+mod subscription;
+mod sync;
 mod undelivered;
 mod version;
 
@@ -46,9 +54,12 @@ pub use document::*;
 pub use error::*;
 #[cfg(feature = "live-objects")]
 pub use live::fluvio_live_objects;
+pub use options::*;
 pub use producer::*;
 pub use queue::*;
 pub use room::*;
 pub use sink::*;
+pub use slots::*;
+pub use subscription::*;
 pub use undelivered::fluvio_flush_all;
 pub use version::*;

@@ -1,20 +1,15 @@
 //! Pending operations: each one completes exactly once, outside every lock, on a library thread.
 //!
-//! The table maps user_data to the operation that is pending under it. The right to complete is the entry itself: whoever
-//! removes it calls the sink, everybody else finds nothing and frees what it has. A serial number tells an operation from
-//! a later one with the same user_data. An entry holds a share of the sink and passes it on to the call, so the sink is
-//! released when the context was freed and the last call has returned.
+//! Who completes is decided by the table (see [`pending`](crate::pending)); who comes too late frees what it has.
 //!
 //! Two shapes: a task (the engine's future against its stop signal), and a ticket alone (an acknowledgement, which the
 //! engine delivers itself, because a task per record would cost more than the record).
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
@@ -23,26 +18,21 @@ use tokio::sync::oneshot;
 
 use crate::completion::Outcome;
 use crate::error::{Failure, fluvio_error_kind};
+use crate::pending::{Refused, Table};
 use crate::sink::Sink;
+use crate::slot_table::Slots;
 
 /// The pending operations of one context.
 pub(crate) struct Operations {
     runtime: &'static Handle,
     /// Whether an operation may complete inside the call that starts it.
     at_once: bool,
-    table: Mutex<Table>,
-}
-
-struct Table {
-    /// `None` once the context was freed.
-    sink: Option<Arc<Sink>>,
-    pending: HashMap<u64, Pending, BuildHasherDefault<UserDataHasher>>,
-    next_serial: u64,
+    /// What completions go into, if that is slots: they are told of what begins.
+    slots: Option<Arc<Slots>>,
+    table: Table<Sink, Pending>,
 }
 
 struct Pending {
-    serial: u64,
-    sink: Arc<Sink>,
     stop: Stop,
     claim: Option<Claim>,
 }
@@ -92,9 +82,12 @@ pub(crate) struct Ticket {
 
 impl Operations {
     pub(crate) fn new(runtime: &'static Handle, sink: Sink) -> Arc<Self> {
-        let at_once = sink.is_queue();
-        let table = Table { sink: Some(Arc::new(sink)), pending: HashMap::default(), next_serial: 0 };
-        Arc::new(Operations { runtime, at_once, table: Mutex::new(table) })
+        let at_once = sink.at_once();
+        let slots = match &sink {
+            Sink::Slots(slots) => Some(Arc::clone(slots)),
+            _ => None,
+        };
+        Arc::new(Operations { runtime, at_once, slots, table: Table::new(sink) })
     }
 
     /// Runs `work` on the runtime as the operation `user_data`.
@@ -151,10 +144,10 @@ impl Operations {
 
     /// Cancels what is pending under `user_data`, if anything is. The completion comes from the runtime.
     pub(crate) fn cancel(self: &Arc<Self>, user_data: u64) {
-        let mut table = self.table();
-        let Some(pending) = table.pending.get_mut(&user_data) else { return };
-        let (serial, stop, claim) = (pending.serial, pending.stop.request(), pending.claim.take());
-        drop(table);
+        let pending = self.table.with(user_data, |serial, pending| {
+            (serial, std::mem::replace(&mut pending.stop, Stop::Requested), pending.claim.take())
+        });
+        let Some((serial, stop, claim)) = pending else { return };
         drop(claim);
         match stop {
             // The task may have ended; then it has found the entry, or will.
@@ -170,10 +163,7 @@ impl Operations {
 
     /// Cancels everything and lets the sink go when the last completion has returned.
     pub(crate) fn close(self: &Arc<Self>) {
-        let (sink, all): (_, Vec<u64>) = {
-            let mut table = self.table();
-            (table.sink.take(), table.pending.keys().copied().collect())
-        };
+        let (sink, all) = self.table.close();
         for user_data in all {
             self.cancel(user_data);
         }
@@ -187,45 +177,26 @@ impl Operations {
         stop: Stop,
         claim: Option<Claim>,
     ) -> Result<Ticket, Failure> {
-        use std::collections::hash_map::Entry;
-        let mut table = self.table();
-        let table = &mut *table;
-        let Some(sink) = &table.sink else {
-            return Err(Failure::new(fluvio_error_kind::Closed, "the context was freed"));
-        };
-        let Entry::Vacant(entry) = table.pending.entry(user_data) else {
-            return Err(Failure::new(
+        let begin = || self.slots.as_ref().map(|slots| slots.begin(user_data));
+        match self.table.register(user_data, Pending { stop, claim }, begin) {
+            Ok((serial, before)) => {
+                // What was in the slot is freed outside of every lock.
+                drop(before);
+                Ok(Ticket { operations: Some(Arc::clone(self)), user_data, serial })
+            }
+            Err(Refused::Closed) => Err(Failure::new(fluvio_error_kind::Closed, "the context was freed")),
+            Err(Refused::Duplicate) => Err(Failure::new(
                 fluvio_error_kind::Duplicate,
                 format!("user_data {user_data} is already pending on this context"),
-            ));
-        };
-        let serial = table.next_serial;
-        table.next_serial += 1;
-        entry.insert(Pending { serial, sink: Arc::clone(sink), stop, claim });
-        Ok(Ticket { operations: Some(Arc::clone(self)), user_data, serial })
+            )),
+        }
     }
 
     /// Completes the operation, unless that has happened.
     fn complete(&self, user_data: u64, serial: u64, outcome: Outcome) {
-        use std::collections::hash_map::Entry;
-        let pending = match self.table().pending.entry(user_data) {
-            Entry::Occupied(entry) if entry.get().serial == serial => entry.remove(),
-            _ => return,
-        };
-        let Pending { sink, claim, .. } = pending;
+        let Some((sink, Pending { claim, .. })) = self.table.remove(user_data, serial) else { return };
         drop(claim);
-        sink.complete(&outcome.into_completion(user_data));
-    }
-
-    /// A panic while the lock was held cannot leave the table half changed: no foreign code runs there.
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Stop {
-    fn request(&mut self) -> Stop {
-        std::mem::replace(self, Stop::Requested)
+        sink.complete(outcome.into_completion(user_data));
     }
 }
 
@@ -288,28 +259,6 @@ fn outcome(result: Caught) -> Outcome {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => Outcome::failed(failure),
         Err(payload) => Outcome::failed(Failure::panic(&*payload)),
-    }
-}
-
-/// user_data comes from the program itself (counters, addresses), so mixing the bits is all that is needed.
-#[derive(Default)]
-struct UserDataHasher(u64);
-
-impl Hasher for UserDataHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // Fibonacci hashing; the table takes its tag from the upper bits and its slot from the lower ones.
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
     }
 }
 

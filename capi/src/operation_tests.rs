@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::c_void;
 use std::future::{pending, ready};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, ThreadId};
@@ -13,14 +14,14 @@ use crate::completion::{fluvio_completion, fluvio_status, fluvio_value_free, flu
 use crate::document::fluvio_document;
 use crate::error::{fluvio_error, fluvio_error_get_kind};
 use crate::runtime;
-use crate::sink::fluvio_sink;
+use crate::sink::{CheckedSink, fluvio_sink};
 
 const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 enum Event {
     /// user_data, status, error kind, thread
-    Completed(u64, i32, Option<fluvio_error_kind>, ThreadId),
+    Completed(u64, u32, Option<fluvio_error_kind>, ThreadId),
     Released,
 }
 
@@ -54,15 +55,16 @@ impl Recorder {
     fn new() -> Self {
         let (sender, events) = mpsc::channel::<Event>();
         let sink = fluvio_sink {
+            size: size_of::<fluvio_sink>(),
             complete: Some(complete),
             release: Some(release),
             context: Box::into_raw(Box::new(sender)).cast(),
         };
-        let operations = Operations::new(runtime::get().unwrap(), Sink::new(&sink).unwrap());
+        let operations = Operations::new(runtime::get().unwrap(), CheckedSink::new(&sink).unwrap().bind());
         Recorder { operations, events, released: false }
     }
 
-    fn next(&self) -> (u64, i32, Option<fluvio_error_kind>) {
+    fn next(&self) -> (u64, u32, Option<fluvio_error_kind>) {
         match self.events.recv_timeout(LONG).expect("a completion") {
             Event::Completed(user_data, status, error, on) => {
                 assert_ne!(on, thread::current().id(), "on the caller's thread");
@@ -73,7 +75,7 @@ impl Recorder {
     }
 
     fn expect(&self, user_data: u64, status: fluvio_status) {
-        assert_eq!(self.next(), (user_data, status as i32, None));
+        assert_eq!(self.next(), (user_data, status as u32, None));
     }
 
     fn close(&mut self) {
@@ -82,7 +84,7 @@ impl Recorder {
     }
 
     /// Everything until `release`, which ends the channel.
-    fn rest(mut self) -> Vec<(u64, i32)> {
+    fn rest(mut self) -> Vec<(u64, u32)> {
         if !self.released {
             self.close();
         }
@@ -109,13 +111,13 @@ fn results_errors_and_panics_complete() {
         start(1, Ok(Outcome::done())).unwrap();
         recorder.expect(1, fluvio_status::Ok);
         start(2, Err(Failure::new(fluvio_error_kind::Timeout, "late"))).unwrap();
-        assert_eq!(recorder.next(), (2, fluvio_status::Error as i32, Some(fluvio_error_kind::Timeout)));
+        assert_eq!(recorder.next(), (2, fluvio_status::Error as u32, Some(fluvio_error_kind::Timeout)));
         let panics = async { panic!("on purpose") };
         match in_order {
             false => operations.start(3, None, panics).unwrap(),
             true => operations.start_in_order(3, None, WhenCancelled::Drop, panics).unwrap(),
         }
-        assert_eq!(recorder.next(), (3, fluvio_status::Error as i32, Some(fluvio_error_kind::Panic)));
+        assert_eq!(recorder.next(), (3, fluvio_status::Error as u32, Some(fluvio_error_kind::Panic)));
     }
     // A panic after the first poll, too.
     operations
@@ -124,7 +126,7 @@ fn results_errors_and_panics_complete() {
             panic!("on purpose")
         })
         .unwrap();
-    assert_eq!(recorder.next(), (4, fluvio_status::Error as i32, Some(fluvio_error_kind::Panic)));
+    assert_eq!(recorder.next(), (4, fluvio_status::Error as u32, Some(fluvio_error_kind::Panic)));
     assert!(recorder.rest().is_empty());
 }
 
@@ -194,7 +196,7 @@ fn closing_cancels_everything_and_releases_last() {
     let completed = recorder.rest();
     // The engine still holds its tickets: release did not wait for them, and using them is harmless.
     tickets.into_iter().for_each(|ticket| ticket.finish(Outcome::acked(0, 1)));
-    assert!(completed.iter().all(|&(_, status)| status == fluvio_status::Cancelled as i32));
+    assert!(completed.iter().all(|&(_, status)| status == fluvio_status::Cancelled as u32));
     assert_eq!(completed.len(), 100);
     assert_eq!(completed.iter().map(|&(user_data, _)| user_data).collect::<HashSet<_>>().len(), 100);
 }
@@ -203,7 +205,7 @@ fn closing_cancels_everything_and_releases_last() {
 fn a_dropped_ticket_is_reported() {
     let recorder = Recorder::new();
     drop(recorder.operations.ticket(5).unwrap());
-    assert_eq!(recorder.next(), (5, fluvio_status::Error as i32, Some(fluvio_error_kind::Panic)));
+    assert_eq!(recorder.next(), (5, fluvio_status::Error as u32, Some(fluvio_error_kind::Panic)));
     assert!(recorder.rest().is_empty());
 }
 
@@ -226,7 +228,7 @@ fn work_started_in_order_has_begun_when_the_call_returns() {
     }
     assert_eq!(order.lock().unwrap().len(), 20);
     for _ in 0..20 {
-        assert_eq!(recorder.next().1, fluvio_status::Ok as i32);
+        assert_eq!(recorder.next().1, fluvio_status::Ok as u32);
     }
     assert!(recorder.rest().is_empty());
 }
@@ -285,7 +287,7 @@ fn a_cancel_race_completes_exactly_once() {
     for _ in 0..ROUNDS * 2 {
         let (user_data, status, _) = recorder.next();
         assert!(seen.insert(user_data), "{user_data} twice");
-        cancelled += u64::from(status == fluvio_status::Cancelled as i32);
+        cancelled += u64::from(status == fluvio_status::Cancelled as u32);
     }
     assert!(recorder.rest().is_empty());
     eprintln!("{cancelled} of {} were cancelled", ROUNDS * 2);
@@ -313,16 +315,15 @@ fn work_that_must_end_goes_on_after_a_cancel() {
 
 #[test]
 fn a_queue_has_what_is_finished_at_once() {
-    use crate::queue::{fluvio_queue_drain, fluvio_queue_free, fluvio_queue_new, fluvio_queue_sink};
-    let mut sink = fluvio_sink { complete: None, release: None, context: std::ptr::null_mut() };
+    use crate::queue::{Queue, fluvio_queue, fluvio_queue_drain, fluvio_queue_free};
+    let shared = Arc::new(Queue::new(0).unwrap());
+    let operations = Operations::new(runtime::get().unwrap(), Sink::Queue(Arc::clone(&shared)));
+    let queue = crate::handle::into_raw::<fluvio_queue>(shared);
+    let done = ready(Ok(Outcome::done()));
+    operations.start_in_order(7, None, WhenCancelled::Drop, done).unwrap();
+    let mut out = std::mem::MaybeUninit::<fluvio_completion>::uninit();
     // SAFETY: valid arguments; the queue is freed last.
     unsafe {
-        let queue = fluvio_queue_new(0, std::ptr::null_mut());
-        assert_eq!(fluvio_queue_sink(queue, &mut sink), fluvio_status::Ok);
-        let operations = Operations::new(runtime::get().unwrap(), Sink::new(&sink).unwrap());
-        let done = ready(Ok(Outcome::done()));
-        operations.start_in_order(7, None, WhenCancelled::Drop, done).unwrap();
-        let mut out = std::mem::MaybeUninit::<fluvio_completion>::uninit();
         assert_eq!(fluvio_queue_drain(queue, out.as_mut_ptr(), 1), 1);
         assert_eq!(out.assume_init().user_data, 7);
         // The same user_data is free again.

@@ -16,18 +16,28 @@ use crate::deliveries::{DeliveriesHandle, fluvio_deliveries};
 use crate::error::{Failure, fluvio_error};
 use crate::handle::{self, Opaque};
 use crate::operation::{Ticket, WhenCancelled};
+use crate::options::{self, fluvio_options};
 use crate::room::fluvio_room;
 use crate::runtime;
 use crate::undelivered::OnTheWay;
 
-/// Room that is charged per record besides the bytes of its key and value.
-pub const FLUVIO_RECORD_OVERHEAD: usize = 32;
+/// Room that a record takes at most besides the bytes of its key and value: what its place in a batch, its handler and its
+/// completion take of the memory. A record of `fluvio_producer_send_many` takes 64, and the call the rest once, until all of
+/// its records have their fate.
+pub const FLUVIO_RECORD_OVERHEAD: usize = 288;
+
+const _: () = assert!(
+    FLUVIO_RECORD_OVERHEAD == engine::producer::RECORD_OVERHEAD
+        && engine::producer::MANY_OVERHEAD == 64
+        && engine::producer::CALL_OVERHEAD == FLUVIO_RECORD_OVERHEAD - 64
+);
 
 /// As a key's length, or as its start in a batch: the record has no key (an empty key has the length 0).
 pub const FLUVIO_NO_KEY: u32 = 4294967295;
 
-/// The partitioner chooses: SipHash of the key, round robin for records without one.
-pub const FLUVIO_ANY_PARTITION: i32 = -1;
+/// The partitioner chooses: SipHash of the key; records without one stay in one partition until its batch is full or sent,
+/// then go to the next that can be reached.
+pub const FLUVIO_ANY_PARTITION: u32 = 4294967295;
 
 /// Sends records to a topic. Thread-safe; belongs to no context.
 pub struct fluvio_producer {
@@ -62,14 +72,15 @@ impl DeliveriesHandler for Delivery {
 
 /// Opens a producer for a topic.
 ///
-/// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` is a JSON object in UTF-8, `options_len` bytes (NULL and 0:
-///   `{}`). Its keys, all optional: `batch_bytes`, `max_request_bytes`, `linger_ms`, `buffer_bytes`, `in_flight`,
-///   `isolation` ("read_uncommitted", "read_committed"), `delivery_timeout_ms`, `retry_initial_ms`, `retry_max_ms`.
-///   Unknown keys are refused by name.
+/// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` may be NULL: all defaults. Unknown keys are refused by name.
+///   Keys: `batch_size_bytes`, `max_request_size_bytes`, `linger_ms`, `buffer_bytes`, `in_flight` (requests of this producer
+///   that may be unanswered per SPU, each with at most one batch of a partition; above 1 a retry may change the order),
+///   `isolation` ("read_uncommitted", "read_committed"), `delivery_timeout_ms` (counted by the batch, from its first record on),
+///   `retry_initial_ms`, `retry_max_ms`.
 /// Ownership: the inputs are copied. The producer may outlive the client handle.
 /// Completion: PRODUCER; the receiver frees it with `fluvio_producer_free`.
 /// Threads: any.
-/// Errors: of the call: INVALID_ARGUMENT, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
+/// Errors: of the call: INVALID_ARGUMENT, CLOSED, DUPLICATE, FORKED. Of the completion: TOPIC_NOT_FOUND, SERVER, TIMEOUT,
 ///   CONNECTION, CLOSED.
 /// Cancellation: nothing is left open.
 #[unsafe(no_mangle)]
@@ -78,8 +89,7 @@ pub unsafe extern "C" fn fluvio_producer_open(
     context: *mut fluvio_context,
     topic: *const c_char,
     topic_len: usize,
-    options: *const c_char,
-    options_len: usize,
+    options: *const fluvio_options,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -88,7 +98,7 @@ pub unsafe extern "C" fn fluvio_producer_open(
         boundary(error, || {
             let client = handle::get(client)?.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
-            let options = ProducerOptions::from_json(arguments::text("options", options, options_len)?)?;
+            let options = ProducerOptions::from_json(options::document(options)?)?;
             handle::get(context)?.start(user_data, None, async move {
                 let producer = Arc::new(client.producer(&topic, options).await?);
                 if let Some(undelivered) = runtime::undelivered() {
@@ -105,7 +115,7 @@ pub unsafe extern "C" fn fluvio_producer_open(
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_producer_partition_count(producer: *const fluvio_producer) -> u32 {
+pub unsafe extern "C" fn fluvio_producer_get_partition_count(producer: *const fluvio_producer) -> u32 {
     // SAFETY: the caller passes NULL or a live producer.
     boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, |producer| producer.partition_count()))
 }
@@ -114,9 +124,18 @@ pub unsafe extern "C" fn fluvio_producer_partition_count(producer: *const fluvio
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fluvio_producer_buffer_bytes(producer: *const fluvio_producer) -> usize {
+pub unsafe extern "C" fn fluvio_producer_get_buffer_bytes(producer: *const fluvio_producer) -> usize {
     // SAFETY: the caller passes NULL or a live producer.
     boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, |producer| producer.buffer_bytes()))
+}
+
+/// The most bytes that key and value of one record can have together; 0 for NULL and in a forked child.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fluvio_producer_get_max_record_bytes(producer: *const fluvio_producer) -> usize {
+    // SAFETY: the caller passes NULL or a live producer.
+    boundary_or(0, || unsafe { handle::get(producer) }.map_or(0, |producer| producer.max_record_bytes()))
 }
 
 /// Waits for room in the buffer, first come, first served.
@@ -153,7 +172,7 @@ pub unsafe extern "C" fn fluvio_producer_reserve(
     }
 }
 
-/// Runs a send with the caller's room, and frees the room's handle if the engine took it.
+/// Runs a send with the caller's room, whose handle stays the caller's.
 ///
 /// # Safety
 /// `room` is NULL or a live room that nobody else uses.
@@ -164,15 +183,8 @@ unsafe fn with_room<T>(
     if room.is_null() {
         return send(&mut None);
     }
-    // SAFETY: by this function's contract; the borrow ends before the room is freed.
-    unsafe {
-        let held = handle::get_mut(room)?;
-        let result = send(held)?;
-        if held.is_none() {
-            handle::free(room);
-        }
-        Ok(result)
-    }
+    // SAFETY: by this function's contract.
+    send(unsafe { handle::get_mut(room) }?)
 }
 
 /// Sends one record: copies it into the buffer if there is room, and returns.
@@ -180,7 +192,7 @@ unsafe fn with_room<T>(
 /// Parameters: `room` is NULL (only if there is room now) or what `fluvio_producer_reserve` gave. `key` may be NULL for
 ///   a record without a key; `value` may be NULL if `value_len` is 0. `partition` is a partition or
 ///   `FLUVIO_ANY_PARTITION`.
-/// Ownership: key and value are copied. OK takes the room; with every other status it stays the caller's.
+/// Ownership: key and value are copied. OK takes what was reserved; the room itself stays the caller's to free.
 /// Completion: if OK, NONE with the record's partition and offset, or an error. FULL: nothing was copied, no completion.
 /// Threads: any.
 /// Errors: of the call: INVALID_ARGUMENT, PARTITION_NOT_FOUND, RECORD_TOO_LARGE, CLOSED, DUPLICATE, FORKED. Of the
@@ -195,7 +207,7 @@ pub unsafe extern "C" fn fluvio_producer_send(
     key_len: usize,
     value: *const u8,
     value_len: usize,
-    partition: i32,
+    partition: u32,
     user_data: u64,
     error: *mut *mut fluvio_error,
 ) -> fluvio_status {
@@ -207,7 +219,7 @@ pub unsafe extern "C" fn fluvio_producer_send(
             let key_bytes = arguments::slice("key", key, key_len)?;
             let key = (!key.is_null()).then_some(key_bytes);
             let value = arguments::slice("value", value, value_len)?;
-            let partition = arguments::partition(partition)?;
+            let partition = arguments::partition(partition);
             let mut refused = None;
             let sent = with_room(room, |room| {
                 let handler = || match operations.ticket(user_data) {
@@ -241,7 +253,7 @@ fn refuse(refused: &mut Option<Failure>, failure: Failure) -> engine::Error {
 ///   `value_lengths` has `count` entries, at least one. `partition` is a partition or `FLUVIO_ANY_PARTITION`.
 ///   `*accepted` gets how many records were taken, from the front: at least 1 if OK, 0 otherwise; the caller goes on with
 ///   the rest.
-/// Ownership: everything is copied. OK takes the room; with every other status it stays the caller's.
+/// Ownership: everything is copied. OK takes what was reserved; the room itself stays the caller's to free.
 /// Completion: if OK, DELIVERIES for the accepted records, with status OK even if some of them failed; freed with
 ///   `fluvio_deliveries_free`. FULL: nothing was copied, no completion.
 /// Threads: any.
@@ -258,7 +270,7 @@ pub unsafe extern "C" fn fluvio_producer_send_many(
     key_lengths: *const u32,
     value_lengths: *const u32,
     count: usize,
-    partition: i32,
+    partition: u32,
     user_data: u64,
     accepted: *mut usize,
     error: *mut *mut fluvio_error,
@@ -278,7 +290,7 @@ pub unsafe extern "C" fn fluvio_producer_send_many(
             if value_lengths.is_empty() {
                 return Err(Failure::invalid("count is 0: give at least one record"));
             }
-            let partition = arguments::partition(partition)?;
+            let partition = arguments::partition(partition);
             let records = Many { arena, key_lengths, value_lengths };
             let mut refused = None;
             let sent = with_room(room, |room| {

@@ -1,6 +1,5 @@
-//! The wake rule, the waits and the free order of the queue.
+//! The wake rule and the waits of the queue.
 
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::mpsc;
@@ -20,28 +19,32 @@ fn readable(fd: RawFd, timeout_ms: i32) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, timeout_ms) == 1 && poll.revents & libc::POLLIN != 0 }
 }
 
-fn drain(queue: &Shared, capacity: usize) -> Vec<u64> {
-    let mut out = vec![MaybeUninit::uninit(); capacity];
-    let count = queue.drain(&mut out);
-    // SAFETY: drain wrote the first `count`.
-    out[..count].iter().map(|slot| unsafe { slot.assume_init_ref() }.user_data).collect()
+fn drain(queue: &Queue, capacity: usize) -> Vec<u64> {
+    let mut got = Vec::new();
+    let count = queue.mailbox.drain(capacity, |item| got.push(item.0.user_data));
+    assert_eq!(count, got.len());
+    got
 }
 
-fn wait(queue: &Shared, capacity: usize, timeout: Option<Duration>) -> Vec<u64> {
-    let mut out = vec![MaybeUninit::uninit(); capacity];
-    let count = queue.wait(&mut out, timeout);
-    // SAFETY: wait wrote the first `count`.
-    out[..count].iter().map(|slot| unsafe { slot.assume_init_ref() }.user_data).collect()
+fn wait(queue: &Queue, capacity: usize, timeout: Option<Duration>) -> (Vec<u64>, Waited) {
+    let mut got = Vec::new();
+    let waited = queue.mailbox.wait(capacity, timeout, |item| got.push(item.0.user_data));
+    (got, waited)
 }
 
-fn each_kind() -> [Arc<Shared>; 2] {
-    [0, FLUVIO_QUEUE_SOCKET].map(|flags| Arc::new(Shared::new(flags).unwrap()))
+/// What a wait must give that takes items.
+fn items(expected: &[u64]) -> (Vec<u64>, Waited) {
+    (expected.to_vec(), Waited::Items(expected.len()))
+}
+
+fn each_kind() -> [Arc<Queue>; 2] {
+    [0, FLUVIO_QUEUE_SOCKET].map(|flags| Arc::new(Queue::new(flags).unwrap()))
 }
 
 #[test]
 fn the_descriptor_is_readable_exactly_while_items_wait() {
     for queue in each_kind() {
-        let fd = queue.wake.fd();
+        let fd = queue.mailbox.descriptor().fd();
         assert!(!readable(fd, 0));
         for round in 0..3 {
             for number in 0..5 {
@@ -59,11 +62,11 @@ fn the_descriptor_is_readable_exactly_while_items_wait() {
 
 #[test]
 fn the_descriptor_is_written_on_the_first_item_only() {
-    let queue = Shared::new(0).unwrap();
+    let queue = Queue::new(0).unwrap();
     for number in 0..100 {
         queue.push(item(number));
     }
-    let Wake::Event(fd) = &queue.wake else { panic!("not an eventfd") };
+    let Wake::Event(fd) = queue.mailbox.descriptor() else { panic!("not an eventfd") };
     let mut counter = 0u64;
     // SAFETY: the buffer holds a counter.
     let count = unsafe { libc::read(std::os::fd::AsRawFd::as_raw_fd(fd), (&raw mut counter).cast(), 8) };
@@ -72,12 +75,10 @@ fn the_descriptor_is_written_on_the_first_item_only() {
 
 #[test]
 fn a_drain_of_capacity_zero_keeps_the_descriptor_readable() {
-    let queue = Shared::new(0).unwrap();
+    let queue = Queue::new(0).unwrap();
     queue.push(item(1));
     assert!(drain(&queue, 0).is_empty());
-    assert!(readable(queue.wake.fd(), 0));
-    assert!(wait(&queue, 0, None).is_empty());
-    assert!(readable(queue.wake.fd(), 0));
+    assert!(readable(queue.mailbox.descriptor().fd(), 0));
 }
 
 #[test]
@@ -86,12 +87,12 @@ fn a_wait_gets_what_is_there_and_leaves_the_rest_announced() {
         for number in 0..5 {
             queue.push(item(number));
         }
-        assert_eq!(wait(&queue, 3, None), [0, 1, 2]);
-        assert!(readable(queue.wake.fd(), 0));
-        assert_eq!(wait(&queue, 3, None), [3, 4]);
-        assert!(!readable(queue.wake.fd(), 0));
-        assert!(wait(&queue, 3, Some(Duration::ZERO)).is_empty());
-        assert!(wait(&queue, 3, Some(Duration::from_millis(5))).is_empty());
+        assert_eq!(wait(&queue, 3, None), items(&[0, 1, 2]));
+        assert!(readable(queue.mailbox.descriptor().fd(), 0));
+        assert_eq!(wait(&queue, 3, None), items(&[3, 4]));
+        assert!(!readable(queue.mailbox.descriptor().fd(), 0));
+        assert_eq!(wait(&queue, 3, Some(Duration::ZERO)).1, Waited::TimedOut);
+        assert_eq!(wait(&queue, 3, Some(Duration::from_millis(5))).1, Waited::TimedOut);
     }
 }
 
@@ -112,13 +113,13 @@ fn nothing_is_lost_or_doubled_between_pollers_and_waiters() {
                 scope.spawn(move || {
                     loop {
                         let got = if waits {
-                            wait(queue, 7, None)
-                        } else if readable(queue.wake.fd(), 100) {
+                            wait(queue, 7, None).0
+                        } else if readable(queue.mailbox.descriptor().fd(), 100) {
                             drain(queue, 7)
                         } else {
                             Vec::new()
                         };
-                        let closed = queue.state().closed;
+                        let closed = queue.mailbox.is_closed();
                         if !got.is_empty() && sender.send(got).is_err() || closed {
                             return;
                         }
@@ -141,32 +142,44 @@ fn nothing_is_lost_or_doubled_between_pollers_and_waiters() {
     }
 }
 
-#[test]
-fn freeing_wakes_waiters_and_frees_what_comes_later() {
-    let queue = Arc::new(Shared::new(0).unwrap());
+fn waiter(queue: &Arc<Queue>) -> thread::JoinHandle<(Vec<u64>, Waited)> {
+    let (queue, before) = (Arc::clone(queue), queue.mailbox.waiting());
     let waiting = Arc::clone(&queue);
-    let waiter = thread::spawn(move || wait(&waiting, 4, None));
-    while queue.state().waiting == 0 {
+    let thread = thread::spawn(move || wait(&waiting, 4, None));
+    while queue.mailbox.waiting() == before {
         thread::yield_now();
     }
-    queue.close();
-    assert!(waiter.join().unwrap().is_empty());
-    queue.push(item(1));
-    assert!(drain(&queue, 4).is_empty());
+    thread
 }
 
 #[test]
-fn any_order_of_freeing_is_safe() {
-    // SAFETY: every pointer is valid where it is used and freed once.
-    unsafe {
-        let queue = fluvio_queue_new(0, ptr::null_mut());
-        let mut sink = MaybeUninit::<fluvio_sink>::uninit();
-        assert_eq!(fluvio_queue_sink(queue, sink.as_mut_ptr()), fluvio_status::Ok);
-        let sink = sink.assume_init();
-        fluvio_queue_free(queue);
-        (sink.complete.unwrap())(sink.context, &raw const *Box::new(item(1)));
-        (sink.release.unwrap())(sink.context);
+fn closing_ends_waits_now_and_later_and_frees_what_comes() {
+    let queue = Arc::new(Queue::new(0).unwrap());
+    let waiters = [waiter(&queue), waiter(&queue)];
+    queue.close();
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap().1, Waited::Closed);
     }
+    queue.push(item(1));
+    assert!(drain(&queue, 4).is_empty());
+    assert_eq!(wait(&queue, 4, None).1, Waited::Closed);
+}
+
+#[test]
+fn each_wake_ends_one_wait_and_completions_come_first() {
+    let queue = Arc::new(Queue::new(0).unwrap());
+    let waiting = waiter(&queue);
+    queue.mailbox.wake();
+    assert_eq!(waiting.join().unwrap().1, Waited::Woken);
+    // Too early: kept for the next waits, one for each.
+    queue.mailbox.wake();
+    queue.mailbox.wake();
+    assert!(!readable(queue.mailbox.descriptor().fd(), 0), "a wake is no completion");
+    queue.push(item(5));
+    assert_eq!(wait(&queue, 4, None), items(&[5]));
+    assert_eq!(wait(&queue, 4, None).1, Waited::Woken);
+    assert_eq!(wait(&queue, 4, None).1, Waited::Woken);
+    assert_eq!(wait(&queue, 4, Some(Duration::ZERO)).1, Waited::TimedOut);
 }
 
 #[test]
@@ -179,12 +192,25 @@ fn bad_arguments_are_refused() {
         crate::error::fluvio_error_free(error);
         assert!(fluvio_queue_new(6, ptr::null_mut()).is_null());
         let queue = fluvio_queue_new(0, ptr::null_mut());
-        assert_eq!(fluvio_queue_sink(queue, ptr::null_mut()), fluvio_status::Error);
-        assert_eq!(fluvio_queue_sink(ptr::null_mut(), ptr::null_mut()), fluvio_status::Error);
+        let mut out = [item(0)];
+        let mut count = 9;
+        for (queue, out, capacity, count) in [
+            (ptr::null_mut(), out.as_mut_ptr(), 1, &raw mut count),
+            (queue, ptr::null_mut(), 1, &raw mut count),
+            (queue, out.as_mut_ptr(), 0, &raw mut count),
+            (queue, out.as_mut_ptr(), usize::MAX, &raw mut count),
+            (queue, out.as_mut_ptr(), usize::MAX / size_of::<fluvio_completion>() + 2, &raw mut count),
+            (queue, out.as_mut_ptr(), 1, ptr::null_mut()),
+        ] {
+            let status = fluvio_queue_wait(queue, out, capacity, -1, count, &raw mut error);
+            assert_eq!(status, fluvio_status::Error);
+            assert_eq!(crate::error::fluvio_error_get_kind(error), fluvio_error_kind::InvalidArgument);
+            crate::error::fluvio_error_free(error);
+        }
+        assert_eq!(count, 0);
         assert_eq!(fluvio_queue_drain(queue, ptr::null_mut(), 5), 0);
-        assert_eq!(fluvio_queue_wait(queue, ptr::null_mut(), 5, -1), 0);
-        assert_eq!(fluvio_queue_wait(ptr::null_mut(), ptr::null_mut(), 5, -1), 0);
-        assert_eq!(fluvio_queue_fd(ptr::null()), -1);
+        assert_eq!(fluvio_queue_drain(queue, out.as_mut_ptr(), usize::MAX), 0);
+        assert_eq!(fluvio_queue_get_fd(ptr::null()), -1);
         fluvio_queue_free(queue);
         fluvio_queue_free(ptr::null_mut());
     }

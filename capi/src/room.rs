@@ -5,13 +5,14 @@ use engine::producer::Room;
 use crate::boundary::boundary_or;
 use crate::handle::{self, Opaque};
 
-/// Reserved room in a producer's buffer. A send that is given it takes it; freeing it gives it back.
+/// Reserved room in a producer's buffer. A send that is accepted with it takes what was reserved and leaves the room empty;
+/// freeing it gives back what is left. An empty room is as none.
 pub struct fluvio_room {
     _private: [u8; 0],
 }
 
 impl Opaque for fluvio_room {
-    /// `None` only while a send that took it returns.
+    /// `None` once a send took it.
     type Value = Option<Room>;
     const NAME: &'static str = "room";
 }

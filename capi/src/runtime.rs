@@ -50,12 +50,13 @@ pub(crate) fn get() -> Result<&'static Handle, Failure> {
             return Ok(handle);
         }
         let inherited = CURRENT.load(Ordering::Acquire);
-        let runtime = platform::with_signals_blocked(build).map_err(|error| {
-            Failure::new(
-                fluvio_error_kind::System,
-                format!("the library's threads cannot be started: {error}"),
-            )
-        })?;
+        // Without descriptors tokio panics instead of saying so.
+        let built = std::panic::catch_unwind(|| platform::with_signals_blocked(build));
+        let runtime = match built {
+            Ok(Ok(runtime)) => runtime,
+            Ok(Err(error)) => return Err(not_started(&error)),
+            Err(_) => return Err(not_started(&"out of descriptors or memory")),
+        };
         let new = Box::into_raw(Box::new(Registered {
             origin: Origin::here(),
             runtime,
@@ -68,6 +69,10 @@ pub(crate) fn get() -> Result<&'static Handle, Failure> {
             unsafe { Box::from_raw(new) }.runtime.shutdown_background();
         }
     }
+}
+
+fn not_started(why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(fluvio_error_kind::System, format!("the library's threads cannot be started: {why}"))
 }
 
 fn build() -> std::io::Result<Runtime> {

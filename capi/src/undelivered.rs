@@ -58,12 +58,15 @@ impl Undelivered {
 ///
 /// Parameters: `timeout_ms` is milliseconds, negative: for ever.
 /// Completion: none; the records' own completions come as always.
-/// Threads: any but the library's (not inside `complete`); blocks.
+/// Threads: any but the library's; blocks. Inside `complete` and `release`, where nothing may block, it only looks.
 /// Errors: returns the number of records that have no fate yet; 0 if there are none, and in a forked child.
 #[unsafe(no_mangle)]
 pub extern "C" fn fluvio_flush_all(timeout_ms: i64) -> u64 {
     boundary_or(0, || {
         let (Some(runtime), Some(all)) = (runtime::existing(), runtime::undelivered()) else { return 0 };
+        if crate::sink::inside_host() {
+            return all.records.load(Ordering::Acquire);
+        }
         let limit = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let producers = all.producers.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -10,16 +10,19 @@ use std::fmt::Write;
 use std::mem::offset_of;
 use std::process::Command;
 
-use common::{LANGUAGES, WARNINGS, assert_committed, crate_path, library_folder, run};
+use common::{
+    LANGUAGES, WARNINGS, assert_committed, crate_path, declarations, functions, library_folder, run,
+};
 use fluvio_cffi::{
     FLUVIO_ABI_VERSION, fluvio_batch_view, fluvio_completion, fluvio_deliveries_view, fluvio_error_kind,
-    fluvio_object, fluvio_sink, fluvio_status, fluvio_value_kind,
+    fluvio_error_kind_name, fluvio_object_kind, fluvio_outcome, fluvio_outcome_name, fluvio_sink,
+    fluvio_slot, fluvio_status, fluvio_status_name, fluvio_subscription_kind, fluvio_value_kind,
 };
 
-const _: () = assert!(size_of::<fluvio_completion>() == 40);
-const _: () = assert!(size_of::<fluvio_sink>() == 24);
+const _: () = assert!(size_of::<fluvio_completion>() == 64);
+const _: () = assert!(size_of::<fluvio_sink>() == 32);
 const _: () = assert!(size_of::<fluvio_status>() == 4 && size_of::<fluvio_error_kind>() == 4);
-const _: () = assert!(size_of::<fluvio_value_kind>() == 4 && size_of::<fluvio_object>() == 4);
+const _: () = assert!(size_of::<fluvio_value_kind>() == 4 && size_of::<fluvio_object_kind>() == 4);
 
 /// Exported, but not in the header: for tests, behind a feature.
 const TEST_SYMBOL: &str = "fluvio_live_objects";
@@ -47,11 +50,13 @@ fn layouts() -> Vec<Layout> {
             "fluvio_sink",
             size_of::<fluvio_sink>(),
             vec![
+                ("size", offset_of!(fluvio_sink, size)),
                 ("complete", offset_of!(fluvio_sink, complete)),
                 ("release", offset_of!(fluvio_sink, release)),
                 ("context", offset_of!(fluvio_sink, context)),
             ],
         ),
+        ("fluvio_slot", size_of::<fluvio_slot>(), vec![("user_data", offset_of!(fluvio_slot, user_data))]),
         (
             "fluvio_deliveries_view",
             size_of::<fluvio_deliveries_view>(),
@@ -61,6 +66,7 @@ fn layouts() -> Vec<Layout> {
                 ("partitions", offset_of!(fluvio_deliveries_view, partitions)),
                 ("offsets", offset_of!(fluvio_deliveries_view, offsets)),
                 ("errors", offset_of!(fluvio_deliveries_view, errors)),
+                ("reserved", offset_of!(fluvio_deliveries_view, reserved)),
             ],
         ),
         (
@@ -84,34 +90,6 @@ fn layouts() -> Vec<Layout> {
     ]
 }
 
-fn header() -> String {
-    std::fs::read_to_string(crate_path("include/fluvio.h")).unwrap()
-}
-
-/// The header without comments.
-fn declarations() -> String {
-    let text = header();
-    let mut rest = text.as_str();
-    let mut code = String::new();
-    while let Some((before, after)) = rest.split_once("/*") {
-        code.push_str(before);
-        rest = after.split_once("*/").unwrap().1;
-    }
-    code + rest
-}
-
-fn header_functions() -> BTreeSet<String> {
-    let code = declarations();
-    code.match_indices('(')
-        .filter_map(|(index, _)| {
-            let name = code[..index]
-                .rsplit(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-                .next()?;
-            name.starts_with("fluvio_").then(|| name.to_owned())
-        })
-        .collect()
-}
-
 fn recorded(name: &str) -> std::path::PathBuf {
     crate_path(&format!("abi/{FLUVIO_ABI_VERSION}/{name}"))
 }
@@ -126,7 +104,7 @@ fn exports_are_the_functions_of_the_header_and_recorded() {
         .map(|line| line.rsplit(' ').next().unwrap().to_owned())
         .filter(|name| name != TEST_SYMBOL)
         .collect();
-    assert_eq!(exports, header_functions());
+    assert_eq!(exports, functions().into_iter().map(|function| function.name).collect());
     let list: String = exports.iter().map(|name| format!("{name}\n")).collect();
     assert_committed(&recorded("symbols.txt"), &list);
 }
@@ -193,8 +171,31 @@ fn enumerators_are_the_same_in_rust() {
         ("FLUVIO_VALUE_KIND_DOCUMENT", fluvio_value_kind::Document as i64),
         ("FLUVIO_ERROR_KIND_INVALID_ARGUMENT", fluvio_error_kind::InvalidArgument as i64),
         ("FLUVIO_ERROR_KIND_SYSTEM", fluvio_error_kind::System as i64),
-        ("FLUVIO_OBJECT_TOPIC", fluvio_object::Topic as i64),
+        ("FLUVIO_OUTCOME_WRITTEN", fluvio_outcome::Written as i64),
+        ("FLUVIO_OBJECT_KIND_TOPIC", fluvio_object_kind::Topic as i64),
+        ("FLUVIO_SUBSCRIPTION_KIND_CONNECTION", fluvio_subscription_kind::Connection as i64),
     ] {
         assert_eq!(found.get(name), Some(&value), "{name}");
+    }
+}
+
+/// Every enum whose values have names gives each of them the name of its enumerator, and other numbers none.
+#[test]
+fn names_are_those_of_the_enumerators() {
+    type Name = extern "C" fn(u32) -> *const std::ffi::c_char;
+    for (prefix, name_of) in [
+        ("FLUVIO_STATUS_", fluvio_status_name as Name),
+        ("FLUVIO_ERROR_KIND_", fluvio_error_kind_name),
+        ("FLUVIO_OUTCOME_", fluvio_outcome_name),
+    ] {
+        // SAFETY: a static string.
+        let name = |value: u32| unsafe { std::ffi::CStr::from_ptr(name_of(value)) }.to_str().unwrap();
+        let values: Vec<(String, i64)> =
+            constants().into_iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        assert!(values.len() > 3, "{prefix}");
+        for (enumerator, value) in values {
+            assert_eq!(name(u32::try_from(value).unwrap()), &enumerator[prefix.len()..]);
+        }
+        assert_eq!(name(u32::MAX), "UNKNOWN");
     }
 }

@@ -4,13 +4,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{LANGUAGES, WARNINGS, crate_path, library_folder, run};
+use common::{LANGUAGES, WARNINGS, crate_path, functions, library_folder, run};
 use fluvio_devserver::{Config, Server};
 
 /// What a memory checker costs is too much for the full numbers.
@@ -130,6 +131,65 @@ fn cancelling_around_the_completion() {
 fn a_forked_child_is_told_and_starts_anew() {
     // Not under valgrind: what belongs to the parent is left alone in the child, which looks like a leak.
     run_program("tests/c/fork.c", &[&["callback", "15"], &["queue", "15"], &["poll", "15"]], &[]);
+}
+
+#[test]
+fn room_stays_the_callers_until_a_send_takes_it() {
+    run_program("tests/c/room.c", &[&["queue", "300"]], &[&["queue", "20"]]);
+}
+
+/// Every function of the header is called with NULL, twice, after its parents were freed and from inside `complete`.
+#[test]
+fn every_function_in_every_situation() {
+    for (compiler, flags) in LANGUAGES {
+        let program = compile(&crate_path("tests/c/every.c"), compiler, flags);
+        let mut commands = vec![Command::new(&program.file)];
+        if valgrind_works() {
+            commands.push(valgrind(&program));
+        }
+        for mut command in commands {
+            serve(|endpoint| {
+                let output = run(command.arg(endpoint));
+                let called: BTreeSet<String> =
+                    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+                for situation in ["null", "twice", "orphan", "inside"] {
+                    for function in functions() {
+                        let line = format!("{situation} {}", function.name);
+                        assert!(called.contains(&line), "tests/c/every.c lacks: {line}");
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// A subscription tells that the connection was severed, and that it is back.
+#[test]
+fn the_connection_of_a_client_is_watched() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start(Config::default())).unwrap();
+    for (compiler, flags) in LANGUAGES {
+        let program = compile(&crate_path("tests/c/subscription.c"), compiler, flags);
+        for kind in ["callback", "poll"] {
+            let mut child = Command::new(&program.file)
+                .args([&server.endpoint(), kind])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            if line == "watching\n" {
+                server.close_connections();
+                child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            }
+            let output = child.wait_with_output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{kind}: {}: {errors}", output.status);
+        }
+    }
+    runtime.block_on(server.shutdown());
 }
 
 /// Severed connections mean writes to closed sockets.

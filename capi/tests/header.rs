@@ -7,16 +7,19 @@ use std::process::Command;
 use common::{LANGUAGES, WARNINGS, assert_committed, crate_path, run};
 
 /// The sources in the order of the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 18] = [
     "version",
     "completion",
     "error",
     "sink",
     "context",
     "queue",
+    "options",
+    "slots",
     "client",
     "admin",
     "document",
+    "subscription",
     "producer",
     "room",
     "deliveries",
@@ -32,7 +35,21 @@ fn generate() -> String {
     });
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
-    format!("{}\n", String::from_utf8(header).unwrap().trim_end())
+    let lines: Vec<String> =
+        String::from_utf8(header).unwrap().trim_end().lines().map(parenthesised).collect();
+    lines.join("\n") + "\n"
+}
+
+/// A macro that is a number stands in parentheses, and is unsigned if it does not fit into an int.
+fn parenthesised(line: &str) -> String {
+    let number = line.strip_prefix("#define ").and_then(|rest| rest.split_once(' '));
+    match number.map(|(name, value)| (name, value, value.parse::<i64>())) {
+        Some((name, value, Ok(number))) => {
+            let unsigned = if number > i64::from(i32::MAX) { "u" } else { "" };
+            format!("#define {name} ({value}{unsigned})")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 #[test]
@@ -63,10 +80,14 @@ fn version_macros_are_the_versions_of_the_crate() {
         assert!(header.lines().any(|found| found == line), "the header lacks: {line} (see cbindgen.toml)");
     };
     macro_is("FLUVIO_VERSION", &format!("\"{}\"", env!("CARGO_PKG_VERSION")));
-    macro_is("FLUVIO_VERSION_MAJOR", env!("CARGO_PKG_VERSION_MAJOR"));
-    macro_is("FLUVIO_VERSION_MINOR", env!("CARGO_PKG_VERSION_MINOR"));
-    macro_is("FLUVIO_VERSION_PATCH", env!("CARGO_PKG_VERSION_PATCH"));
-    macro_is("FLUVIO_ABI_VERSION", &fluvio_cffi::FLUVIO_ABI_VERSION.to_string());
+    for (name, value) in [
+        ("FLUVIO_VERSION_MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("FLUVIO_VERSION_MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("FLUVIO_VERSION_PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+        ("FLUVIO_ABI_VERSION", &fluvio_cffi::FLUVIO_ABI_VERSION.to_string()),
+    ] {
+        macro_is(name, &format!("({value})"));
+    }
     // SAFETY: a static string.
     let version = unsafe { std::ffi::CStr::from_ptr(fluvio_cffi::fluvio_version()) };
     assert_eq!(version.to_str().unwrap(), env!("CARGO_PKG_VERSION"));

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::counters::Counts;
 use crate::durability::restored;
 use crate::faults::Faults;
 use crate::log::{PartitionLog, Retention, StorageError};
@@ -46,6 +47,7 @@ pub(crate) const FIRST_SPU: SpuId = 5001;
 pub(crate) struct Cluster {
     pub(crate) config: Config,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) counts: Counts,
     /// The endpoints of the SPUs for which a fault announces another one.
     pub(crate) true_endpoints: Mutex<BTreeMap<SpuId, IngressPort>>,
     pub(crate) objects: Mutex<Objects>,
@@ -124,6 +126,7 @@ impl Cluster {
         let cluster = Cluster {
             config,
             faults: Arc::default(),
+            counts: Counts::default(),
             true_endpoints: Mutex::default(),
             objects: Mutex::new(objects),
             replicas: RwLock::default(),

@@ -32,6 +32,9 @@ pub struct Config {
     pub platform_version: Version,
     /// The largest request that is read; a larger one closes its connection.
     pub max_frame_bytes: usize,
+    /// How much longer every answer takes, as if clients were far away: half of it in each direction. What passes per
+    /// second stays the same.
+    pub latency: Duration,
     /// Clients have to use TLS, on every listener.
     pub tls: Option<Tls>,
     /// Where topics, records and offsets are kept; in memory without it.
@@ -93,6 +96,7 @@ impl Default for Config {
             window: 1,
             platform_version: Version::new(0, 18, 2),
             max_frame_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
+            latency: Duration::ZERO,
             tls: None,
             data_dir: None,
             fsync: Fsync::Interval(Duration::from_secs(1)),

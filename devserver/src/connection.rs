@@ -11,13 +11,18 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use wire::frame::split_frame;
 
+use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::faults::{ConnectionFaults, Direction, Fate};
+use crate::latency::apart;
 use crate::outbox::Outbox;
+use crate::plane::Plane;
 use crate::tls::Tls;
 
 /// Room for reads from the socket at most. Generous, because a frame that crosses its end is copied to the next.
@@ -39,39 +44,45 @@ pub(crate) trait Service: Send + 'static {
     fn handle(&mut self, request: BytesMut) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// Serves `socket`, over TLS if the server has it, until the client leaves, misbehaves, or `closed` is cancelled.
+/// Serves `socket`, over TLS and from a distance if the server is configured so, until the client leaves, misbehaves, or
+/// `closed` is cancelled.
 pub(crate) async fn serve<S: Service>(
     socket: TcpStream,
-    tls: Option<Tls>,
+    cluster: Arc<Cluster>,
+    plane: Plane,
     closed: CancellationToken,
-    max_frame_bytes: usize,
-    faults: ConnectionFaults,
     service: impl FnOnce(Arc<Outbox>, CancellationToken) -> S,
 ) {
+    let counts = cluster.counts.of(plane);
+    let _open = counts.connection();
+    let faults = ConnectionFaults::new(cluster.faults.clone(), plane);
     let peer = socket.peer_addr().ok().map(tracing::field::display);
     let split = faults.splits_writes();
     if let Err(error) = socket.set_nodelay(!split) {
         tracing::debug!(peer, %error, "cannot set TCP_NODELAY");
     }
+    let Config { ref tls, latency, max_frame_bytes, .. } = cluster.config;
     let served = async {
         if closed.run_until_cancelled(faults.moving()).await.is_none() {
             return Ok(());
         }
-        match tls {
-            None => {
-                let (reader, writer) = socket.into_split();
-                let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, split);
-                serve_stream(reader, outbox, closed.clone(), max_frame_bytes, service).await
-            }
-            Some(tls) => {
-                let Some(stream) = closed.run_until_cancelled(tls.accept(socket)).await else {
-                    return Ok(());
-                };
-                let (reader, writer) = tokio::io::split(stream?);
-                let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, split);
-                serve_stream(reader, outbox, closed.clone(), max_frame_bytes, service).await
-            }
-        }
+        let (opening, passing): (BoxFuture<'_, anyhow::Result<Halves>>, BoxFuture<'_, ()>) =
+            match latency.is_zero() {
+                true => (Box::pin(open(socket, tls.as_ref(), halves_of)), Box::pin(async {})),
+                false => {
+                    let (stream, passing) = apart(socket, latency / 2);
+                    (Box::pin(open(stream, tls.as_ref(), split_stream)), Box::pin(passing))
+                }
+            };
+        let conversing = async {
+            let Some(opened) = closed.run_until_cancelled(opening).await else {
+                return Ok(());
+            };
+            let (reader, writer) = opened?;
+            let outbox = Outbox::new(writer, closed.clone(), faults, counts, split);
+            serve_stream(reader, outbox, closed.clone(), max_frame_bytes, service).await
+        };
+        tokio::join!(conversing, passing).0
     };
     match served.await {
         Ok(()) => tracing::debug!(peer, "connection ended"),
@@ -79,6 +90,32 @@ pub(crate) async fn serve<S: Service>(
         Err(error) if has_left(&error) => tracing::debug!(peer, "connection ended: {error:#}"),
         Err(error) => tracing::warn!(peer, "connection closed: {error:#}"),
     }
+}
+
+/// Both directions of a connection.
+type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
+/// The directions of a stream, or of TLS over it.
+async fn open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    tls: Option<&Tls>,
+    halves: impl FnOnce(S) -> Halves,
+) -> anyhow::Result<Halves> {
+    Ok(match tls {
+        None => halves(stream),
+        Some(tls) => split_stream(tls.accept(stream).await?),
+    })
+}
+
+/// Those of a socket, which need no lock.
+fn halves_of(socket: TcpStream) -> Halves {
+    let (reader, writer) = socket.into_split();
+    (Box::new(reader), Box::new(writer))
+}
+
+fn split_stream<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> Halves {
+    let (reader, writer) = tokio::io::split(stream);
+    (Box::new(reader), Box::new(writer))
 }
 
 /// [`serve`] on any pair of streams; an error is why the connection was closed.
@@ -154,7 +191,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
             let congested = outbox.is_congested();
             tokio::select! {
                 () = outbox.drive(congested) => {}
-                () = self.read(outbox.faults()), if !congested && !stalled && !self.ended => {}
+                () = self.read(outbox), if !congested && !stalled && !self.ended => {}
             }
         }
     }
@@ -189,12 +226,13 @@ impl<R: AsyncRead + Unpin> Requests<R> {
                 handled = &mut handled => return Ok(handled),
                 () = expired => return Err(anyhow!("the client left while its request was handled")),
                 () = outbox.drive(false) => {}
-                () = self.read(faults), if !full && !ended && !stopped => {}
+                () = self.read(outbox), if !full && !ended && !stopped => {}
             }
         }
     }
 
-    async fn read(&mut self, faults: &ConnectionFaults) {
+    async fn read(&mut self, outbox: &Outbox) {
+        let faults = outbox.faults();
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             let bytes = held.len();
@@ -210,6 +248,7 @@ impl<R: AsyncRead + Unpin> Requests<R> {
         match self.reader.read_buf(&mut self.buffer).await {
             Ok(0) | Err(_) => self.ended = true,
             Ok(read) => {
+                outbox.counts().received(read);
                 if read == room {
                     self.room = (self.room * 4).min(READ_BYTES);
                 }
@@ -244,6 +283,9 @@ async fn drained(outbox: &Outbox) {
 
 /// Handles a request unless a fault keeps it from that.
 async fn handle<S: Service>(outbox: &Outbox, service: &mut S, request: BytesMut) -> anyhow::Result<()> {
+    if let Some(key) = request.first_chunk() {
+        outbox.counts().request(u16::from_be_bytes(*key));
+    }
     match outbox.faults().before(&request).await {
         Fate::Spared => service.handle(request).await,
         Fate::Ignored => Ok(()),

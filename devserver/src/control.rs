@@ -1,4 +1,4 @@
-//! The control socket: faults and events on request, for tests in any language.
+//! The control socket: faults, events and counters on request, for tests in any language.
 //!
 //! A Unix socket that only its owner can use. Every line is a JSON object with one request, and is answered by one line.
 //! What is wrong with a request is told to whoever sent it; the socket goes on.
@@ -19,6 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::counters::Counters;
 use crate::faults::{Fault, FaultId, InjectedFault};
 use crate::server::Server;
 
@@ -41,6 +42,7 @@ enum Request {
     StopSpu(SpuId),
     StartSpu(SpuId),
     CloseConnections(Yes),
+    Counters(Yes),
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +84,7 @@ enum Answer {
     Injected { id: FaultId },
     Cleared { cleared: usize },
     Listed { faults: Vec<InjectedFault> },
+    Counted { counters: Counters },
     Done { done: bool },
     Failed { error: String },
 }
@@ -196,6 +199,7 @@ async fn answer(request: Request, server: &Server) -> Answer {
                 server.close_connections();
                 Answer::Done { done: true }
             }
+            Request::Counters(Yes) => Answer::Counted { counters: server.counters() },
         })
     }
     .await;

@@ -161,7 +161,7 @@ fn connect(shared: &Arc<Shared>, plane: Plane) -> DuplexStream {
         Plane::Unit => crate::plane::Plane::Unit(FIRST_SPU),
     };
     let faults = ConnectionFaults::new(cluster.faults.clone(), server);
-    let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, false);
+    let outbox = Outbox::new(Box::new(writer), closed.clone(), faults, Arc::default(), false);
     match plane {
         Plane::Controller => {
             let service = move |outbox, _| Controller::new(cluster, shared, outbox);

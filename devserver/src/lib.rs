@@ -14,11 +14,13 @@ mod cluster;
 mod config;
 mod connection;
 mod control;
+mod counters;
 mod durability;
 pub mod faults;
 mod frames;
 #[cfg(test)]
 mod fuzz;
+mod latency;
 mod leaders;
 mod log;
 mod metadata;
@@ -34,6 +36,7 @@ mod units;
 
 pub use config::{Config, Fsync};
 pub use control::Control;
+pub use counters::{Counters, PlaneCounters};
 pub use faults::{Fault, FaultId};
 pub use leaders::LeaderError;
 pub use server::Server;

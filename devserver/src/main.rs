@@ -5,6 +5,7 @@ mod options;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use fluvio_devserver::{Config, Control, Fsync, Server, Tls, certificates};
 use tokio::signal::unix::{SignalKind, signal};
 
 use options::{CertsOptions, Command, CommandLine, FsyncMode, ServeOptions};
+
+/// Why it stops, where nobody told it to.
+const PARENT_ENDED: &str = "the parent has ended";
 
 /// How often the parent is looked for.
 const PARENT_INTERVAL: Duration = Duration::from_millis(100);
@@ -86,6 +90,7 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
         window: options.window,
         platform_version: options.platform_version,
         max_frame_bytes: options.max_frame_bytes,
+        latency: Duration::from_millis(options.latency),
         tls,
         data_dir: options.data_dir,
         fsync: match options.fsync {
@@ -116,7 +121,7 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
-            () = parent_ended(parent) => "the parent has ended",
+            () = parent_ended(parent) => PARENT_ENDED,
         }
     };
     let closing = async {
@@ -139,6 +144,13 @@ async fn run(options: ServeOptions, parent: Option<u32>) -> anyhow::Result<()> {
     };
     tracing::info!("stopping: {reason}");
     server.shutdown().await;
+    drop(control);
+    if reason == PARENT_ENDED
+        && let Some(folder) = options.control.as_deref().and_then(Path::parent)
+    {
+        // The parent made it for the socket and cannot remove it any more. Where something else is in it, it stays.
+        let _ = std::fs::remove_dir(folder);
+    }
     tracing::info!("stopped");
     Ok(())
 }

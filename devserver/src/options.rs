@@ -77,6 +77,10 @@ pub struct ServeOptions {
     )]
     pub max_frame_bytes: usize,
 
+    /// How much longer every answer takes, as if clients were far away: half of it in each direction
+    #[arg(long, default_value_t = 0, value_name = "MS", help_heading = "Listening")]
+    pub latency: u64,
+
     /// Certificate of the server and those of its issuers (PEM); clients have to use TLS
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
@@ -165,7 +169,7 @@ pub struct ServeOptions {
     #[arg(long, value_name = "PATH", help_heading = "Faults")]
     pub control: Option<PathBuf>,
 
-    /// End when the process that started this one ends
+    /// End when the process that started this one ends; the folder of the control socket, if empty, goes too
     #[arg(long, help_heading = "Process")]
     pub exit_with_parent: bool,
     /// The process that started this one: end with it, even if it ended before this one looked

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
@@ -16,6 +17,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::counters::PlaneCounts;
 use crate::faults::{Answer, ConnectionFaults, Direction, Fate, HeldAnswers};
 
 /// No further request is handled while more bytes than this wait for the client to read them.
@@ -34,6 +36,7 @@ pub(crate) struct Outbox {
     progress: Notify,
     closed: CancellationToken,
     faults: ConnectionFaults,
+    counts: Arc<PlaneCounts>,
     /// Pieces are written one by one.
     split: bool,
 }
@@ -62,6 +65,7 @@ impl Outbox {
         writer: Writer,
         closed: CancellationToken,
         faults: ConnectionFaults,
+        counts: Arc<PlaneCounts>,
         split: bool,
     ) -> Self {
         Outbox {
@@ -70,6 +74,7 @@ impl Outbox {
             progress: Notify::new(),
             closed,
             faults,
+            counts,
             split,
         }
     }
@@ -77,6 +82,11 @@ impl Outbox {
     /// The faults of this connection.
     pub(crate) fn faults(&self) -> &ConnectionFaults {
         &self.faults
+    }
+
+    /// What counts the bytes, requests and streams of this connection.
+    pub(crate) fn counts(&self) -> &Arc<PlaneCounts> {
+        &self.counts
     }
 
     /// Has the connection's task look at the faults again.
@@ -245,6 +255,7 @@ impl Outbox {
                 Poll::Ready(Ok(written)) => {
                     consume(&mut pieces, written);
                     self.faults.count(Direction::Sent, written);
+                    self.counts.sent(written);
                     self.state.lock().backlog -= written;
                     if self.faults.interrupt(Direction::Sent) == Fate::Closed {
                         self.closed.cancel();
@@ -318,7 +329,6 @@ fn consume(pieces: &mut VecDeque<Bytes>, mut written: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, BufWriter};
     use tokio::time::timeout;
@@ -329,7 +339,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(3);
         let faults = ConnectionFaults::new(Arc::default(), crate::plane::Plane::Controller);
         let closed = CancellationToken::new();
-        let outbox = Outbox::new(Box::new(BufWriter::new(near)), closed, faults, false);
+        let outbox = Outbox::new(Box::new(BufWriter::new(near)), closed, faults, Arc::default(), false);
         outbox.send([Bytes::from_static(b"one "), Bytes::from_static(b"frame")]);
         let mut received = [0; 9];
         tokio::select! {

@@ -20,7 +20,8 @@ use crate::addresses::announced_host;
 use crate::cluster::{Cluster, FIRST_SPU, spu};
 use crate::config::{Config, Fsync};
 use crate::connection::serve;
-use crate::faults::{ClearError, ConnectionFaults, Fault, FaultError, FaultId, InjectedFault};
+use crate::counters::Counters;
+use crate::faults::{ClearError, Fault, FaultError, FaultId, InjectedFault};
 use crate::leaders::LeaderError;
 use crate::plane::Plane;
 use crate::sc::{Controller, groups};
@@ -164,6 +165,11 @@ impl Server {
         self.shared.cluster.faults.list()
     }
 
+    /// What has been served since the start.
+    pub fn counters(&self) -> Counters {
+        self.shared.cluster.counts.read()
+    }
+
     /// Removes all records that a topic has now, as its retention would one day: who asks for them gets OffsetEvicted.
     pub async fn evict(&self, topic: &str) -> io::Result<()> {
         let mut replicas = self.shared.cluster.replicas();
@@ -232,18 +238,15 @@ impl Shared {
             return;
         };
         let cluster = self.cluster.clone();
-        let max_frame_bytes = cluster.config.max_frame_bytes;
-        let tls = cluster.config.tls.clone();
-        let faults = ConnectionFaults::new(cluster.faults.clone(), plane);
         match plane {
             Plane::Controller => {
                 let shared = self.clone();
                 let service = move |outbox, _| Controller::new(cluster, shared, outbox);
-                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, faults, service));
+                self.tasks.spawn(serve(socket, self.cluster.clone(), plane, closed, service));
             }
             Plane::Unit(spu) => {
                 let service = move |outbox, closed| Unit::new(cluster, spu, outbox, closed);
-                self.tasks.spawn(serve(socket, tls, closed, max_frame_bytes, faults, service));
+                self.tasks.spawn(serve(socket, self.cluster.clone(), plane, closed, service));
             }
         }
     }

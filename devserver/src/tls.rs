@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -90,7 +90,10 @@ impl Tls {
     }
 
     /// The handshake. The error says what the person who runs the client can do.
-    pub(crate) async fn accept(&self, socket: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+    ) -> anyhow::Result<TlsStream<S>> {
         match timeout(self.handshake_limit, self.acceptor.accept(socket)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {

@@ -3,20 +3,23 @@
 //! Cancelling a create or delete leaves its outcome unknown: the request may have reached the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fluvio_controlplane_metadata::topic::{
     CleanupPolicy, CompressionAlgorithm, PartitionMap, PartitionMaps, SegmentBasedPolicy, TopicSpec,
     TopicStorageConfig,
 };
 use fluvio_sc_schema::objects::{
-    CommonCreateRequest, CreateRequest, DeleteRequest, ObjectApiCreateRequest, ObjectApiDeleteRequest,
+    CommonCreateRequest, CreateRequest, DeleteRequest, ListRequest, ListResponse, Metadata,
+    ObjectApiCreateRequest, ObjectApiDeleteRequest, ObjectApiListRequest,
 };
-use fluvio_sc_schema::{Status, TryEncodableFrom};
+use fluvio_sc_schema::{AdminSpec, Status, TryEncodableFrom};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Cluster, check_topic_name};
+use crate::cluster::{Cluster, check_string, check_topic_name};
 use crate::config::parse_json;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::link::Pool;
 
 /// Administration of one cluster. Cheap to clone, usable from any task.
 #[derive(Debug, Clone)]
@@ -25,7 +28,7 @@ pub struct Admin {
 }
 
 /// A topic to create. As JSON: `{"name": "orders", "partitions": 3}`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTopic {
     /// Up to 63 characters of `a-z`, `0-9` and `-`, neither first nor last a dash.
@@ -42,9 +45,9 @@ pub struct CreateTopic {
     /// Age at which segments are removed, in milliseconds; whole seconds, at least 10 s.
     pub retention_ms: Option<u64>,
     /// Size of a segment, at least 1024 bytes.
-    pub segment_bytes: Option<u32>,
+    pub segment_size_bytes: Option<u32>,
     /// Size of a partition, at least 2048 bytes and one segment.
-    pub max_partition_bytes: Option<u64>,
+    pub max_partition_size_bytes: Option<u64>,
     /// What producers may send: `any` (the default), `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: Option<String>,
     /// SPU ids per partition, instead of `partitions` and `replication`; the first of each is its leader.
@@ -52,7 +55,7 @@ pub struct CreateTopic {
     /// Only check, create nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// How long the server may take, in milliseconds.
+    /// How long the server may take, in milliseconds. The answer is awaited for that and the request time-out.
     pub timeout_ms: Option<u32>,
 }
 
@@ -94,10 +97,10 @@ impl CreateTopic {
             };
             spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy { time_in_seconds }));
         }
-        if self.segment_bytes.is_some() || self.max_partition_bytes.is_some() {
+        if self.segment_size_bytes.is_some() || self.max_partition_size_bytes.is_some() {
             spec.set_storage(TopicStorageConfig {
-                segment_size: self.segment_bytes,
-                max_partition_size: self.max_partition_bytes,
+                segment_size: self.segment_size_bytes,
+                max_partition_size: self.max_partition_size_bytes,
             });
         }
         if let Some(compression) = &self.compression {
@@ -113,7 +116,7 @@ impl CreateTopic {
 }
 
 /// What to list. As JSON: `{"filter": ["ord"], "system": false}`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListTopics {
     /// Substrings of names; all topics if empty.
@@ -125,7 +128,13 @@ pub struct ListTopics {
 impl ListTopics {
     /// Reads the JSON form.
     pub fn from_json(text: &str) -> Result<Self> {
-        parse_json("list options", text)
+        let options: Self = parse_json("list options", text)?;
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.filter.iter().try_for_each(|filter| check_string("a string in filter", filter))
     }
 }
 
@@ -143,9 +152,9 @@ pub struct TopicInfo {
     /// Age at which segments are removed, in milliseconds; `None` is the cluster's default.
     pub retention_ms: Option<u64>,
     /// Size of a segment in bytes; `None` is the cluster's default.
-    pub segment_bytes: Option<u32>,
+    pub segment_size_bytes: Option<u32>,
     /// Size of a partition in bytes; `None` is the cluster's default.
-    pub max_partition_bytes: Option<u64>,
+    pub max_partition_size_bytes: Option<u64>,
     /// Whether it is one of the platform's own.
     pub system: bool,
     /// `provisioned` once it can be used.
@@ -158,10 +167,14 @@ impl Admin {
     /// Creates a topic and waits until the cluster has set it up. The outcome of a cancelled create is unknown.
     pub async fn create_topic(&self, topic: CreateTopic) -> Result<()> {
         let spec = topic.spec()?;
+        // The server answers within its own limit, and its answer needs its time too.
+        let patience = topic
+            .timeout_ms
+            .map(|limit| Duration::from_millis(u64::from(limit)) + self.cluster.settings.request_timeout);
         let status = self
             .cluster
-            .admin
-            .call(false, |version| {
+            .calls
+            .call(false, patience, |version| {
                 let common = CommonCreateRequest {
                     name: topic.name.clone(),
                     dry_run: topic.dry_run,
@@ -172,30 +185,37 @@ impl Admin {
                         Error::invalid(format!("topic {:?} cannot be encoded: {error}", topic.name))
                     })
             })
-            .await?;
+            .await
+            .map_err(|error| error.with_topic(&topic.name))?;
         outcome(&status, &topic.name)
     }
 
     /// Deletes a topic and its records. The outcome of a cancelled delete is unknown.
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         check_topic_name(name)?;
+        let asked = self.cluster.directory.revision();
         let status = self
             .cluster
-            .admin
-            .call(false, |version| {
+            .calls
+            .call(false, None, |version| {
                 ObjectApiDeleteRequest::try_encode_from(
                     DeleteRequest::<TopicSpec>::new(name.to_owned()),
                     version,
                 )
                 .map_err(|error| Error::invalid(format!("topic {name:?} cannot be encoded: {error}")))
             })
-            .await?;
-        outcome(&status, name)
+            .await
+            .map_err(|error| error.with_topic(name))?;
+        outcome(&status, name)?;
+        // This client knows it before the watch tells.
+        self.cluster.directory.forget(asked, name);
+        Ok(())
     }
 
     /// Lists topics, in the order of their names.
     pub async fn list_topics(&self, options: ListTopics) -> Result<Vec<TopicInfo>> {
-        let topics = self.cluster.list::<TopicSpec>(&options.filter, options.system).await?;
+        options.check()?;
+        let topics = list::<TopicSpec>(&self.cluster.calls, &options.filter, options.system).await?;
         let mut infos: Vec<TopicInfo> = topics
             .into_iter()
             .map(|topic| {
@@ -208,8 +228,8 @@ impl Admin {
                         .spec
                         .get_clean_policy()
                         .map(|policy| u64::from(policy.retention_secs()) * 1000),
-                    segment_bytes: storage.and_then(|storage| storage.segment_size),
-                    max_partition_bytes: storage.and_then(|storage| storage.max_partition_size),
+                    segment_size_bytes: storage.and_then(|storage| storage.segment_size),
+                    max_partition_size_bytes: storage.and_then(|storage| storage.max_partition_size),
                     system: topic.spec.is_system(),
                     status: topic.status.resolution().resolution_label().to_owned(),
                     reason: topic.status.reason_str().clone(),
@@ -222,10 +242,32 @@ impl Admin {
     }
 }
 
+/// Lists objects of one kind; `filters` are substrings of names.
+pub(crate) async fn list<S>(pool: &Pool, filters: &[String], system: bool) -> Result<Vec<Metadata<S>>>
+where
+    S: AdminSpec,
+    S::Status: fluvio_protocol::Encoder + fluvio_protocol::Decoder + std::fmt::Debug,
+{
+    let response = pool
+        .call(true, None, |version| {
+            let names: Vec<_> = filters.iter().cloned().map(Into::into).collect();
+            ObjectApiListRequest::try_encode_from(ListRequest::<S>::new(names, true).system(system), version)
+                .map_err(|error| Error::invalid(format!("the list request cannot be encoded: {error}")))
+        })
+        .await?;
+    let objects: Option<ListResponse<S>> = response
+        .downcast()
+        .map_err(|error| Error::new(ErrorKind::Protocol, format!("a list cannot be decoded: {error}")))?;
+    objects
+        .map(ListResponse::inner)
+        .ok_or_else(|| Error::new(ErrorKind::Protocol, "a list holds objects of another kind than asked for"))
+}
+
 fn outcome(status: &Status, name: &str) -> Result<()> {
     if status.is_error() {
         let what = format!("topic {name:?}");
-        Err(Error::from_code(&status.error_code, &what, status.error_message.as_deref()))
+        let error = Error::from_code(&status.error_code, &what, status.error_message.as_deref());
+        Err(error.with_topic(name))
     } else {
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The client: the way to producers, consumers and administration of one cluster.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::cluster::Cluster;
@@ -11,6 +11,7 @@ use crate::config::ClientOptions;
 use crate::consumer::{Consumer, ConsumerOptions};
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerOptions};
+use crate::subscription::Subscription;
 
 /// A client of one cluster. Clones share everything; usable from any task and thread.
 ///
@@ -23,7 +24,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     cluster: Arc<Cluster>,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
     children: Mutex<Children>,
 }
 
@@ -40,7 +41,7 @@ impl Client {
     pub async fn connect(options: ClientOptions) -> Result<Client> {
         let cluster = Cluster::connect(options).await?;
         Ok(Client {
-            inner: Arc::new(Inner { cluster, closed: AtomicBool::new(false), children: Mutex::default() }),
+            inner: Arc::new(Inner { cluster, closed: watch::Sender::new(false), children: Mutex::default() }),
         })
     }
 
@@ -54,15 +55,22 @@ impl Client {
         &self.inner.cluster.platform
     }
 
-    /// Administration. Works as long as the handle lives.
+    /// Administration. Works until the client is closed.
     pub fn admin(&self) -> Admin {
         Admin { cluster: Arc::clone(&self.inner.cluster) }
     }
 
-    /// A producer for one topic.
+    /// What happens to the connection to the cluster: documents with `event` and `endpoint`. It starts with how things are,
+    /// and ends when the client is closed. Events: `connected`; `lost` (with `error`: why); `reconnecting` (with
+    /// `attempt`, from 1).
+    pub fn connection_events(&self) -> Subscription {
+        self.inner.cluster.directory.events.subscribe()
+    }
+
+    /// A producer for one topic. If the client is closed meanwhile, there is none.
     pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer> {
-        self.check_open()?;
-        let producer = Producer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
+        let opening = Producer::open(Arc::clone(&self.inner.cluster), topic, options);
+        let producer = self.while_open(opening).await?;
         let mut children = self.inner.children.lock();
         // Closed meanwhile: nobody would close this one. Dropping it ends it.
         self.check_open()?;
@@ -71,10 +79,10 @@ impl Client {
         Ok(producer)
     }
 
-    /// A consumer of one topic.
+    /// A consumer of one topic. If the client is closed meanwhile, there is none.
     pub async fn consumer(&self, topic: &str, options: ConsumerOptions) -> Result<Consumer> {
-        self.check_open()?;
-        let consumer = Consumer::open(Arc::clone(&self.inner.cluster), topic, options).await?;
+        let opening = Consumer::open(Arc::clone(&self.inner.cluster), topic, options);
+        let consumer = self.while_open(opening).await?;
         let mut children = self.inner.children.lock();
         self.check_open()?;
         children.consumers.retain(crate::consumer::WeakConsumer::is_alive);
@@ -82,10 +90,11 @@ impl Client {
         Ok(consumer)
     }
 
-    /// Closes the producers (what they accepted is sent first, within the close time-out) and the consumers. Repeating
-    /// it is harmless. Deliveries that fail are reported to whoever sent the records.
+    /// Closes the producers (what they accepted is sent first, within the close time-out), the consumers and every
+    /// connection. What is being opened ends at once, administration when this does. Repeating it is harmless.
+    /// Deliveries that fail are reported to whoever sent the records.
     pub async fn close(&self) {
-        self.inner.closed.store(true, Ordering::Release);
+        self.inner.closed.send_replace(true);
         // They stay listed: if this future is dropped, the next call goes on with them.
         let (consumers, producers) = {
             let children = self.inner.children.lock();
@@ -99,10 +108,20 @@ impl Client {
             let _ = producer.close().await;
         }))
         .await;
-        self.inner.cluster.admin.clear();
+        self.inner.cluster.close();
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.inner.closed.load(Ordering::Acquire) { Err(Error::closed("client")) } else { Ok(()) }
+        if *self.inner.closed.borrow() { Err(Error::closed("client")) } else { Ok(()) }
+    }
+
+    /// What `opening` gives, unless the client is closed before: then it is dropped, and its connections with it.
+    async fn while_open<T>(&self, opening: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut closed = self.inner.closed.subscribe();
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(Error::closed("client")),
+            opened = opening => opened,
+        }
     }
 }

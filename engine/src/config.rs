@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use fluvio::config::{ConfigFile, TlsPolicy};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to connect. As JSON: `{"endpoint": "127.0.0.1:9003"}`; every field is optional, unknown ones are refused.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientOptions {
     /// `host:port` of the cluster's public endpoint. Without it, the profile decides.
@@ -25,7 +25,7 @@ pub struct ClientOptions {
     /// Flush on close, in milliseconds.
     pub close_timeout_ms: u64,
     /// Largest frame that is accepted from a server, in bytes.
-    pub max_frame_bytes: usize,
+    pub max_frame_size_bytes: usize,
 }
 
 impl Default for ClientOptions {
@@ -37,7 +37,7 @@ impl Default for ClientOptions {
             connect_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             close_timeout_ms: 10_000,
-            max_frame_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
+            max_frame_size_bytes: wire::frame::DEFAULT_MAX_PAYLOAD,
         }
     }
 }
@@ -65,10 +65,10 @@ impl ClientOptions {
                 )));
             }
         }
-        if self.max_frame_bytes < MIN_FRAME_BYTES || self.max_frame_bytes > i32::MAX as usize {
+        if self.max_frame_size_bytes < MIN_FRAME_BYTES || self.max_frame_size_bytes > i32::MAX as usize {
             return Err(Error::invalid(format!(
-                "max_frame_bytes is {}: give bytes between {MIN_FRAME_BYTES} and {}",
-                self.max_frame_bytes,
+                "max_frame_size_bytes is {}: give bytes between {MIN_FRAME_BYTES} and {}",
+                self.max_frame_size_bytes,
                 i32::MAX
             )));
         }
@@ -128,8 +128,8 @@ impl ClientOptions {
     }
 }
 
-/// A day: long enough for anyone, short enough that no deadline overflows.
-pub(crate) const MAX_TIMEOUT_MS: u64 = 24 * 3600 * 1000;
+/// Ten years, as good as no limit, and short enough that no deadline overflows.
+pub(crate) const MAX_TIMEOUT_MS: u64 = 3650 * 24 * 3600 * 1000;
 
 /// The smallest answer that a consumer asks for, and what surrounds it.
 const MIN_FRAME_BYTES: usize = 128 * 1024;
@@ -138,9 +138,13 @@ const MIN_FRAME_BYTES: usize = 128 * 1024;
 const MAX_CLIENT_ID: usize = 255;
 
 fn check_endpoint(endpoint: &str) -> Result<()> {
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|address| address.contains(':')),
+        None => !host.is_empty() && !host.contains([':', '/', '[', ']', ' ']),
+    };
     let valid = endpoint
         .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0));
     if valid {
         Ok(())
     } else {
@@ -165,9 +169,12 @@ mod tests {
             (r#"{"endpoint": 5}"#, "integer `5`"),
             (r#"{"endpoint": "localhost"}"#, "\"localhost\" is not host:port"),
             (r#"{"endpoint": "h:0"}"#, "\"h:0\""),
+            (r#"{"endpoint": "h:1:2"}"#, "\"h:1:2\""),
+            (r#"{"endpoint": "::1:9003"}"#, "\"::1:9003\""),
+            (r#"{"endpoint": "http://h:1"}"#, "\"http://h:1\""),
             (r#"{"endpoint": "h:1", "profile": "p"}"#, "both endpoint and profile"),
             (r#"{"request_timeout_ms": 0}"#, "request_timeout_ms is 0"),
-            (r#"{"max_frame_bytes": 5}"#, "max_frame_bytes is 5"),
+            (r#"{"max_frame_size_bytes": 5}"#, "max_frame_size_bytes is 5"),
             (&format!(r#"{{"client_id": "{}"}}"#, "x".repeat(300)), "client_id has 300 bytes"),
             ("[", "client options"),
         ] {

@@ -8,7 +8,7 @@ use fluvio_protocol::api::{Request, RequestMessage};
 use fluvio_protocol::{Decoder, Encoder, Version};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Chunks;
+use crate::link::Chunks;
 
 /// The records of a response as one piece of the frame that they came in.
 #[derive(Debug, Default)]

@@ -24,8 +24,8 @@ use fluvio_spu_schema::server::update_offset::UpdateOffsetsResponse;
 use serde::Deserialize;
 use wire::frame::{DEFAULT_MAX_PAYLOAD, split_frame};
 
+use crate::link::decode_body;
 use crate::protocol::RecordBytes;
-use crate::transport::decode_body;
 
 #[derive(Deserialize)]
 struct Exchange {
@@ -121,7 +121,12 @@ fn every_recorded_answer_is_decoded() {
                 ("spu", 1002) => shown::<FetchOffsetsResponse>(exchange, body),
                 ("spu", 1003) => {
                     let answer: StreamFetchResponse<RecordBytes> = decoded(exchange, body);
-                    let records = wire::view::decode(&answer.partition.records.0, 0, true);
+                    let records = wire::view::decode(
+                        &answer.partition.records.0,
+                        0,
+                        true,
+                        &wire::memory::Memory::default(),
+                    );
                     assert_eq!(records.error, None, "{}", exchange.name);
                     continue;
                 }

@@ -41,8 +41,16 @@ static void on_release(void *context) {
 }
 
 static void fail(const char *what, fluvio_error *error) {
-  fprintf(stderr, "%s: %s\n", what, fluvio_error_message(error));
+  fprintf(stderr, "%s: %s\n", what, fluvio_error_get_message(error));
   exit(1);
+}
+
+/* Options from a JSON document; they are ours to free. */
+static fluvio_options *new_options(const char *document) {
+  fluvio_error *error = NULL;
+  fluvio_options *options = fluvio_options_new(document, strlen(document), &error);
+  if (options == NULL) fail(document, error);
+  return options;
 }
 
 /* Waits for the completion of a call that returned `status`. */
@@ -59,10 +67,11 @@ static fluvio_completion await(struct mailbox *box, const char *what, fluvio_sta
 }
 
 int main(int count, char **arguments) {
-  struct mailbox box = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, {0, 0, 0, NULL, 0, 0, 0}, 0, 0};
+  struct mailbox box;
   fluvio_error *error = NULL;
   fluvio_sink sink;
   fluvio_context *context;
+  fluvio_options *options;
   fluvio_client *client;
   fluvio_producer *producer;
   fluvio_consumer *consumer;
@@ -75,6 +84,10 @@ int main(int count, char **arguments) {
     fprintf(stderr, "usage: %s HOST:PORT\n", arguments[0]);
     return 2;
   }
+  memset(&box, 0, sizeof box);
+  pthread_mutex_init(&box.lock, NULL);
+  pthread_cond_init(&box.changed, NULL);
+  sink.size = sizeof sink;
   sink.complete = on_complete;
   sink.release = on_release;
   sink.context = &box;
@@ -83,15 +96,19 @@ int main(int count, char **arguments) {
 
   /* user_data may always be 1: no two operations are pending at once. */
   snprintf(text, sizeof text, "{\"endpoint\": \"%s\"}", arguments[1]);
-  status = fluvio_connect(context, text, strlen(text), 1, &error);
+  options = new_options(text);
+  status = fluvio_connect(context, options, 1, &error);
+  fluvio_options_free(options); /* what the call needs of them was copied */
   client = (fluvio_client *)await(&box, "connect", status, error).value;
-  printf("platform %s at %s\n", fluvio_client_platform_version(client), fluvio_client_endpoint(client));
+  printf("platform %s at %s\n", fluvio_client_get_platform_version(client), fluvio_client_get_endpoint(client));
 
   snprintf(text, sizeof text, "{\"name\": \"%s\"}", TOPIC);
-  status = fluvio_admin_create(client, context, FLUVIO_OBJECT_TOPIC, text, strlen(text), 1, &error);
+  options = new_options(text);
+  status = fluvio_admin_create(client, context, FLUVIO_OBJECT_KIND_TOPIC, options, 1, &error);
+  fluvio_options_free(options);
   await(&box, "create", status, error);
 
-  status = fluvio_producer_open(client, context, TOPIC, strlen(TOPIC), NULL, 0, 1, &error);
+  status = fluvio_producer_open(client, context, TOPIC, strlen(TOPIC), NULL, 1, &error);
   producer = (fluvio_producer *)await(&box, "producer", status, error).value;
   for (number = 0; number < 10; number++) {
     int length = snprintf(text, sizeof text, "record %d", number);
@@ -101,8 +118,9 @@ int main(int count, char **arguments) {
     printf("sent to partition %u at offset %lld\n", done.partition, (long long)done.offset);
   }
 
-  snprintf(text, sizeof text, "{\"start\": {\"beginning\": 0}}");
-  status = fluvio_consumer_open(client, context, TOPIC, strlen(TOPIC), text, strlen(text), 1, &error);
+  options = new_options("{\"start\": {\"beginning\": 0}}");
+  status = fluvio_consumer_open(client, context, TOPIC, strlen(TOPIC), options, 1, &error);
+  fluvio_options_free(options);
   consumer = (fluvio_consumer *)await(&box, "consumer", status, error).value;
   while (read < 10) {
     fluvio_batch *batch;
@@ -125,7 +143,7 @@ int main(int count, char **arguments) {
 
   status = fluvio_producer_close(producer, context, 1, &error);
   await(&box, "close", status, error);
-  status = fluvio_admin_delete(client, context, FLUVIO_OBJECT_TOPIC, TOPIC, strlen(TOPIC), 1, &error);
+  status = fluvio_admin_delete(client, context, FLUVIO_OBJECT_KIND_TOPIC, TOPIC, strlen(TOPIC), 1, &error);
   await(&box, "delete", status, error);
   fluvio_consumer_free(consumer);
   fluvio_producer_free(producer);

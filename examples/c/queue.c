@@ -3,7 +3,7 @@
  *
  *   cc -std=c11 queue.c -lfluvio_cffi -o queue && ./queue 127.0.0.1:9003
  *
- * Everything happens on the main thread. A program with an event loop would watch fluvio_queue_fd() there and call
+ * Everything happens on the main thread. A program with an event loop would watch fluvio_queue_get_fd() there and call
  * step() when it is readable.
  */
 #include <fluvio.h>
@@ -33,8 +33,16 @@ struct program {
 };
 
 static void fail(const char *what, fluvio_error *error) {
-  fprintf(stderr, "%s: %s\n", what, fluvio_error_message(error));
+  fprintf(stderr, "%s: %s\n", what, fluvio_error_get_message(error));
   exit(1);
+}
+
+/* Options from a JSON document; they are ours to free. */
+static fluvio_options *new_options(const char *document) {
+  fluvio_error *error = NULL;
+  fluvio_options *options = fluvio_options_new(document, strlen(document), &error);
+  if (options == NULL) fail(document, error);
+  return options;
 }
 
 static void check(const char *what, fluvio_status status, fluvio_error *error) {
@@ -46,7 +54,7 @@ static void count_deliveries(struct program *p, fluvio_deliveries *deliveries) {
   fluvio_deliveries_get_view(deliveries, &view);
   if (view.failed != 0) {
     fprintf(stderr, "%zu records failed: %s\n", view.failed,
-            fluvio_error_message(fluvio_deliveries_error(deliveries, 0)));
+            fluvio_error_get_message(fluvio_deliveries_get_error(deliveries, 0)));
     exit(1);
   }
   p->acknowledged += view.count;
@@ -103,7 +111,7 @@ static void step(struct program *p) {
   fluvio_completion out[64];
   size_t count, index;
   struct pollfd entry;
-  entry.fd = fluvio_queue_fd(p->queue);
+  entry.fd = fluvio_queue_get_fd(p->queue);
   entry.events = POLLIN;
   entry.revents = 0;
   poll(&entry, 1, -1);
@@ -134,7 +142,8 @@ static void send_all(struct program *p) {
       continue;
     }
     check("send_many", status, error);
-    p->room = NULL; /* taken by the send */
+    fluvio_room_free(p->room); /* empty now */
+    p->room = NULL;
     p->calls++;
     for (index = 0; index < accepted; index++) rest += lengths[sent + index];
     sent += accepted;
@@ -145,7 +154,7 @@ int main(int count, char **arguments) {
   struct program state;
   struct program *p = &state;
   fluvio_error *error = NULL;
-  fluvio_sink sink;
+  fluvio_options *options;
   char text[200];
   if (count != 2) {
     fprintf(stderr, "usage: %s HOST:PORT\n", arguments[0]);
@@ -154,32 +163,34 @@ int main(int count, char **arguments) {
   memset(p, 0, sizeof *p);
   p->queue = fluvio_queue_new(0, &error);
   if (p->queue == NULL) fail("queue", error);
-  if (fluvio_queue_sink(p->queue, &sink) != FLUVIO_STATUS_OK) fail("sink", NULL);
-  p->context = fluvio_context_new(&sink, &error);
+  p->context = fluvio_context_new_on_queue(p->queue, &error);
   if (p->context == NULL) fail("context", error);
 
   snprintf(text, sizeof text, "{\"endpoint\": \"%s\"}", arguments[1]);
-  check("connect", fluvio_connect(p->context, text, strlen(text), CONNECT, &error), error);
+  options = new_options(text);
+  check("connect", fluvio_connect(p->context, options, CONNECT, &error), error);
+  fluvio_options_free(options); /* what the call needs of them was copied */
   while (p->client == NULL) step(p);
   snprintf(text, sizeof text, "{\"name\": \"%s\", \"partitions\": 3}", TOPIC);
-  check("create", fluvio_admin_create(p->client, p->context, FLUVIO_OBJECT_TOPIC, text, strlen(text), CREATE, &error),
-        error);
+  options = new_options(text);
+  check("create", fluvio_admin_create(p->client, p->context, FLUVIO_OBJECT_KIND_TOPIC, options, CREATE, &error), error);
+  fluvio_options_free(options);
   while (!p->created) step(p);
 
   /* Producer and consumer open at the same time. */
-  snprintf(text, sizeof text, "{\"buffer_bytes\": 262144, \"max_request_bytes\": 131072, \"batch_bytes\": 65536}");
-  check("producer",
-        fluvio_producer_open(p->client, p->context, TOPIC, strlen(TOPIC), text, strlen(text), PRODUCER, &error), error);
-  snprintf(text, sizeof text, "{\"start\": {\"beginning\": 0}}");
-  check("consumer",
-        fluvio_consumer_open(p->client, p->context, TOPIC, strlen(TOPIC), text, strlen(text), CONSUMER, &error), error);
+  options = new_options("{\"buffer_bytes\": 262144, \"max_request_size_bytes\": 131072, \"batch_size_bytes\": 65536}");
+  check("producer", fluvio_producer_open(p->client, p->context, TOPIC, strlen(TOPIC), options, PRODUCER, &error), error);
+  fluvio_options_free(options);
+  options = new_options("{\"start\": {\"beginning\": 0}}");
+  check("consumer", fluvio_consumer_open(p->client, p->context, TOPIC, strlen(TOPIC), options, CONSUMER, &error), error);
+  fluvio_options_free(options);
   while (p->producer == NULL) step(p);
   send_all(p);
   while (p->acknowledged < RECORDS || p->read < RECORDS) step(p);
   printf("%d records, acknowledged and read back, in %zu calls\n", RECORDS, p->calls);
 
   check("delete",
-        fluvio_admin_delete(p->client, p->context, FLUVIO_OBJECT_TOPIC, TOPIC, strlen(TOPIC), DELETE, &error), error);
+        fluvio_admin_delete(p->client, p->context, FLUVIO_OBJECT_KIND_TOPIC, TOPIC, strlen(TOPIC), DELETE, &error), error);
   while (!p->deleted) step(p);
   fluvio_consumer_free(p->consumer);
   fluvio_producer_free(p->producer);

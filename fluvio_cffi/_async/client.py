@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
-from .. import _arguments
+from .. import _arguments, _options
+from .._findings import Findings
 from .._library import lib, own, text
+from .._library import options as library_options
 from .._offset import Offset
 from .._opening import Opening
-from .._port import Port, checkpoint, current_port
-from ..errors import ClosedError, FluvioError, InvalidArgumentError, InvalidTypeError
+from .._port import Left, Pending, Port, checkpoint, current_port
+from ..errors import ClosedError, FluvioError, InvalidArgumentError
 from .admin import Admin
+from .closable import Closable
 from .consumer import Consumer
 from .producer import Producer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from .._arguments import Seconds, Size
+    from .._arguments import Duration, Size
+    from .._options import Isolation
 
 __all__ = ["Client", "connect"]
-
-ISOLATIONS = ("read_uncommitted", "read_committed")
 
 
 def connect(
     endpoint: Optional[str] = None,
     *,
     profile: Optional[str] = None,
-    client_id: Optional[str] = None,
-    connect_timeout: Seconds = 10.0,
-    request_timeout: Seconds = 30.0,
-    close_timeout: Seconds = 10.0,
+    client_id: str = "fluvio_cffi",
+    connect_timeout: Duration = 10,
+    request_timeout: Duration = 30,
+    close_timeout: Duration = 10,
+    max_frame_size: Size = "64MiB",
 ) -> Opening[Client]:
     """Connect to a cluster.
 
@@ -43,11 +44,15 @@ def connect(
         endpoint: "host:port" of the cluster's controller. Without it, a profile says where.
         profile: A profile of the `fluvio` command line's configuration file; without it, the active one.
         client_id: A name for the server's logs.
-        connect_timeout: Limit for connecting, in seconds or as a timedelta.
+        connect_timeout: Limit for connecting: seconds, a timedelta or a text such as "5ms"; math.inf for no
+            limit. Every other time is given like this too, and every size in bytes or as in "64MiB".
         request_timeout: Limit for the answer to one request.
-        close_timeout: Limit for sending what is left when a producer or the client is closed.
+        close_timeout: Limit for sending what is left when a producer or the client, with all of its
+            producers, is closed.
+        max_frame_size: The largest answer that is accepted from a server.
 
     Raises:
+        InvalidArgumentError, InvalidTypeError: A value that cannot be right; raised by the call itself.
         FluvioConnectionError: The endpoint cannot be reached.
         FluvioTimeoutError: It does not answer in time.
         ProtocolError: What answers there is no Fluvio server.
@@ -56,33 +61,28 @@ def connect(
     """
     if endpoint is not None and profile is not None:
         raise InvalidArgumentError(f"give either endpoint or profile, not both: {endpoint!r} and {profile!r}")
-    options = _arguments.given(
-        endpoint=None if endpoint is None else _arguments.text("endpoint", endpoint),
-        profile=None if profile is None else _arguments.text("profile", profile),
-        client_id=None if client_id is None else _arguments.text("client_id", client_id),
-        connect_timeout_ms=_arguments.seconds("connect_timeout", connect_timeout),
-        request_timeout_ms=_arguments.seconds("request_timeout", request_timeout),
-        close_timeout_ms=_arguments.seconds("close_timeout", close_timeout),
+    options = _options.document(
+        _options.CLIENT, locals(), endpoint=None if endpoint is None else _arguments.endpoint(endpoint)
     )
-    return Opening(_connect(json.dumps(options).encode("utf-8")))
+    return Opening(_connect(options))
 
 
-def _start_connect(_: None, context: Any, options: bytes, length: int, token: int, error: Any) -> int:
-    return int(lib.fluvio_connect(context, options, length, token, error))
+def _start_connect(_: None, context: Any, options: Any, token: int, error: Any) -> int:
+    return int(lib.fluvio_connect(context, options, token, error))
 
 
 async def _connect(options: bytes) -> Client:
     port = current_port()
     port.acquire()
     try:
-        completion: Any = await port.call(_start_connect, None, options, len(options))
+        completion: Any = await port.call(_start_connect, None, library_options(options))
     except BaseException:
         port.release()
         raise
-    return Client(port, own("fluvio_client *", completion[3], lib.fluvio_client_free))
+    return Client(port, own("fluvio_client *", completion, lib.fluvio_client_free))
 
 
-class Client:
+class Client(Closable):
     """A connection to a cluster. Made by `connect()`; leave its block or `aclose` it when done.
 
     Attributes:
@@ -91,13 +91,21 @@ class Client:
         admin: Administration.
     """
 
+    _instead = "connect() again where another one is needed"
+
     def __init__(self, port: Port, handle: Any) -> None:
         self._port = port
         self._handle = handle
-        self._producers: WeakSet[Producer] = WeakSet()
-        self._consumers: WeakSet[Consumer] = WeakSet()
-        self.endpoint: str = text(lib.fluvio_client_endpoint(handle))
-        self.platform_version: str = text(lib.fluvio_client_platform_version(handle))
+        # By number: in the order in which they were opened.
+        self._numbers = itertools.count()
+        self._producers: WeakValueDictionary[int, Producer] = WeakValueDictionary()
+        self._consumers: WeakValueDictionary[int, Consumer] = WeakValueDictionary()
+        # Of producers that were collected.
+        self._left = Left()
+        # Nothing is opened any more.
+        self._closing = False
+        self.endpoint: str = text(lib.fluvio_client_get_endpoint(handle))
+        self.platform_version: str = text(lib.fluvio_client_get_platform_version(handle))
         self.admin = Admin(self)
 
     def __repr__(self) -> str:
@@ -106,180 +114,188 @@ class Client:
 
     def _open(self) -> Any:
         handle = self._handle
-        if handle is None:
-            raise ClosedError(f"the client of {self.endpoint} is closed")
+        if handle is None or self._closing:
+            raise self._closed()
         return handle
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(f"the client of {self.endpoint} is closed")
 
     def producer(
         self,
         topic: str,
         *,
-        batch_size: Optional[Size] = None,
-        max_request_size: Optional[Size] = None,
-        linger: Optional[Seconds] = None,
-        buffer: Optional[Size] = None,
-        in_flight: Optional[int] = None,
-        isolation: Optional[str] = None,
-        delivery_timeout: Optional[Seconds] = None,
-        retry_initial: Optional[Seconds] = None,
-        retry_max: Optional[Seconds] = None,
+        batch_size: Size = "128KiB",
+        max_request_size: Size = "1MiB",
+        linger: Duration = 0,
+        buffer: Size = "32MiB",
+        in_flight: int = 1,
+        isolation: Isolation = "read_uncommitted",
+        delivery_timeout: Duration = 120,
+        retry_initial: Duration = "20ms",
+        retry_max: Duration = 5,
     ) -> Opening[Producer]:
         """Open a producer for a topic.
 
         Args:
             topic: Its name.
-            batch_size: Bytes of a batch (128 KiB).
-            max_request_size: Bytes of one request (1 MiB).
-            linger: How long to gather records even when nothing is in flight (0).
-            buffer: Bytes of records that may wait for their answer (32 MiB).
-            in_flight: Batches in flight per partition (1). More gives up order when one is retried.
-            isolation: "read_uncommitted" (default: the leader has it) or "read_committed" (its replicas too).
-            delivery_timeout: How long a record is tried for (120 s).
-            retry_initial: First pause between tries (20 ms).
-            retry_max: Longest pause between tries (5 s).
+            batch_size: A batch is sent once it has this many bytes.
+            max_request_size: The most bytes of one request, and so of a record.
+            linger: How long to gather records even when nothing is in flight.
+            buffer: Bytes of records that may wait for their answer.
+            in_flight: Batches in flight per partition. More than one gives up order when one is retried.
+            isolation: "read_uncommitted": acknowledged once the leader has it; "read_committed": its replicas
+                too.
+            delivery_timeout: How long the records of a batch are tried for, from its first one on.
+            retry_initial: First pause between tries.
+            retry_max: Longest pause between tries.
 
         Raises:
             TopicNotFoundError: There is no such topic.
+            InvalidArgumentError, InvalidTypeError: A value that cannot be right; raised by the call itself.
+            ClosedError: The client is closed.
         """
-        name = _arguments.name("topic", topic)
-        options = _arguments.given(
-            batch_bytes=None if batch_size is None else _arguments.size("batch_size", batch_size),
-            max_request_bytes=(
-                None if max_request_size is None else _arguments.size("max_request_size", max_request_size)
-            ),
-            linger_ms=None if linger is None else _arguments.seconds("linger", linger, positive=False),
-            buffer_bytes=None if buffer is None else _arguments.size("buffer", buffer),
-            in_flight=None if in_flight is None else _arguments.integer("in_flight", in_flight, 1, 2**31 - 1),
-            isolation=None if isolation is None else _arguments.choice("isolation", isolation, ISOLATIONS),
-            delivery_timeout_ms=(
-                None if delivery_timeout is None else _arguments.seconds("delivery_timeout", delivery_timeout)
-            ),
-            retry_initial_ms=None
-            if retry_initial is None
-            else _arguments.seconds("retry_initial", retry_initial),
-            retry_max_ms=None if retry_max is None else _arguments.seconds("retry_max", retry_max),
-        )
+        options = _options.document(_options.PRODUCER, locals())
+        name = _arguments.resource("topic", topic)
         handle = self._open()
-        return Opening(self._producer(handle, topic, name, json.dumps(options).encode("utf-8")))
+        return Opening(self._producer(handle, topic, name, options))
 
     async def _producer(self, handle: Any, topic: str, name: bytes, options: bytes) -> Producer:
         completion: Any = await self._port.call(
-            lib.fluvio_producer_open, handle, name, len(name), options, len(options)
+            lib.fluvio_producer_open, handle, name, len(name), library_options(options)
         )
-        producer = Producer(
-            self._port, own("fluvio_producer *", completion[3], lib.fluvio_producer_free), topic
-        )
-        self._producers.add(producer)
+        owned = own("fluvio_producer *", completion, lib.fluvio_producer_free)
+        producer = Producer(self._port, owned, topic, self._left)
+        self._producers[next(self._numbers)] = producer
+        if self._closing:
+            # Closed meanwhile, by somebody who may not have seen this one.
+            producer._drop()
+            raise self._closed()
         return producer
 
     def consumer(
         self,
         topic: str,
         *,
-        start: Optional[Offset] = None,
+        start: Offset = Offset.end(),
         partitions: Union[int, Sequence[int], None] = None,
-        prefetch: Optional[Size] = None,
-        max_batch_size: Optional[Size] = None,
-        isolation: Optional[str] = None,
+        prefetch: Size = "8MiB",
+        isolation: Isolation = "read_uncommitted",
         check_crc: bool = True,
     ) -> Opening[Consumer]:
         """Open a consumer of a topic.
 
         Args:
             topic: Its name.
-            start: Where to start in each partition; `Offset.end()` if not given.
-            partitions: Which partitions; all if not given.
-            prefetch: Bytes to read ahead (8 MiB).
-            max_batch_size: Largest batch that is accepted, decompressed (64 MiB).
-            isolation: "read_uncommitted" (default) or "read_committed".
+            start: Where to start in each partition.
+            partitions: Which partitions; without it all of them, also those that are added later.
+            prefetch: Bytes to read ahead.
+            isolation: "read_uncommitted": what the leader has; "read_committed": what its replicas have too.
             check_crc: Verify the checksum of each batch.
 
         Raises:
             TopicNotFoundError: There is no such topic.
+            InvalidArgumentError, InvalidTypeError: A value that cannot be right; raised by the call itself.
+            ClosedError: The client is closed.
             PartitionNotFoundError: It has no such partition.
-            OffsetEvictedError: The start offset is not there.
+            OffsetEvictedError: The start offset is no longer there.
+            OffsetOutOfRangeError: The start offset lies beyond the end.
         """
-        name = _arguments.name("topic", topic)
-        if start is not None and not isinstance(start, Offset):
-            raise InvalidTypeError(f"start must be an Offset, such as Offset.beginning(), not {start!r}")
-        if isinstance(partitions, int):
-            partitions = [partitions]
-        options = _arguments.given(
-            partitions=None if partitions is None else _arguments.partitions(partitions),
-            start=None if start is None else start._document(),
-            prefetch_bytes=None if prefetch is None else _arguments.size("prefetch", prefetch),
-            max_batch_bytes=None
-            if max_batch_size is None
-            else _arguments.size("max_batch_size", max_batch_size),
-            isolation=None if isolation is None else _arguments.choice("isolation", isolation, ISOLATIONS),
-            check_crc=_arguments.boolean("check_crc", check_crc),
-        )
+        options = _options.document(_options.CONSUMER, locals())
+        name = _arguments.resource("topic", topic)
         handle = self._open()
-        return Opening(self._consumer(handle, topic, name, json.dumps(options).encode("utf-8")))
+        return Opening(self._consumer(handle, topic, name, options))
 
     async def _consumer(self, handle: Any, topic: str, name: bytes, options: bytes) -> Consumer:
         completion: Any = await self._port.call(
-            lib.fluvio_consumer_open, handle, name, len(name), options, len(options)
+            lib.fluvio_consumer_open, handle, name, len(name), library_options(options)
         )
-        consumer = Consumer(
-            self._port, own("fluvio_consumer *", completion[3], lib.fluvio_consumer_free), topic
-        )
-        self._consumers.add(consumer)
+        consumer = Consumer(self._port, own("fluvio_consumer *", completion, lib.fluvio_consumer_free), topic)
+        self._consumers[next(self._numbers)] = consumer
+        if self._closing:
+            consumer._drop()
+            raise self._closed()
         return consumer
 
     async def aclose(self) -> None:
-        """Close its consumers and producers, then the connection. Doing it again does nothing.
+        """Close its consumers and producers, all at once, then the connection. Doing it again does nothing.
 
-        Everything is closed when this returns, raises or is cancelled.
+        What is left to be sent has `close_timeout`, once for all of them. Everything is closed when this
+        returns, raises or is cancelled; cancelled, what was accepted is still sent, but a record whose answer
+        is not there yet fails with the outcome "unknown".
 
         Raises:
-            DeliveryError: Submitted records failed and nobody had awaited them.
+            DeliveryError: Records failed and nobody had received their errors.
             FluvioTimeoutError: Records could not be sent within `close_timeout`.
+            CloseError: More than one of these was found.
         """
         handle = self._handle
         if handle is None:
             await checkpoint()
             return
-        self._port.check()
+        port = self._port
+        port.check()
+        self._closing = True
+        producers, consumers = list(self._producers.values()), list(self._consumers.values())
+        # All of it before the first wait, and the handle let go behind it: what strikes in between leaves
+        # something that can be closed again.
+        for producer in producers:
+            producer._begin_close()
+        for consumer in consumers:
+            consumer._begin_close()
         self._handle = None
-        first: Optional[FluvioError] = None
-        try:
-            for resource in self._resources():
-                try:
-                    await resource.aclose()
-                except FluvioError as error:
-                    first = first or error
-            if self._port.attached:
-                await self._port.call(lib.fluvio_client_close, handle)
-        finally:
-            for resource in self._resources():
-                resource._drop()
-            del handle
-            self._port.release()
-        if first is not None:
-            raise first
+        waited = 0
+        closing: Optional[Pending] = None
+        with Findings(f"the client of {self.endpoint}") as findings:
+            try:
+                for consumer in consumers:
+                    try:
+                        await consumer._end_close()
+                    except FluvioError as error:
+                        findings.add(error)
+                for producer in producers:
+                    waited += 1
+                    await producer._end_close(findings)
+                # Not before: of two that close a producer only one learns what could not be sent.
+                if port.attached:
+                    closing = Pending()
+                    port.start(closing, lib.fluvio_client_close, handle)
+                    await port.checkpoint()
+                    if not closing.done():
+                        await port.park(closing)
+                self._account(findings, [])
+            except BaseException:
+                if closing is None and port.attached:
+                    port.start(Pending(), lib.fluvio_client_close, handle)
+                self._account(findings, producers[waited:])
+                # Nobody is told later.
+                port.give_up([*(producer._ledger for producer in producers), *self._left.ledgers()])
+                raise
+            finally:
+                for consumer in consumers:
+                    consumer._drop()
+                del handle
+                port.release()
 
-    def _resources(self) -> list[Union[Consumer, Producer]]:
-        return [*self._consumers, *self._producers]
-
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc_value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        await self.aclose()
+    def _account(self, findings: Findings, producers: Sequence[Producer]) -> None:
+        """What became of the records of producers that nobody waited for or that were collected."""
+        for producer in producers:
+            producer._account(findings)
+        self._port.settle()
+        for ledger in self._left.ledgers():
+            findings.add(ledger.failure(False))
+            findings.interrupted(ledger.pending)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is None or self._port.forked:
             return
+        # First: a warning may be an error.
+        self._port.release_from_finalizer()
+        failed = sum(ledger.unseen()[0] for ledger in self._left.ledgers())
+        lost = f"; {failed} records of collected producers failed" if failed else ""
         warnings.warn(
-            f"unclosed {self!r}: leave its block or close it; its connections are dropped now",
+            f"unclosed {self!r}: leave its block or close it; its connections are dropped now{lost}",
             ResourceWarning,
             stacklevel=2,
             source=self,
         )
-        self._port.release_from_finalizer()

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from .. import _arguments, _topics
+from .._bound import Bound
 from .._library import ffi, lib, own
+from .._library import options as library_options
 from .._threads import limit
 from .._topics import TopicInfo
 
 if TYPE_CHECKING:
     from .._arguments import Duration, Size
+    from .._options import Compression
     from .client import Client
 
 __all__ = ["Admin", "Topics"]
 
 
-class Admin:
+class Admin(Bound):
     """What can be administered.
 
     Attributes:
@@ -30,7 +33,7 @@ class Admin:
         self.topics = Topics(client)
 
 
-class Topics:
+class Topics(Bound):
     """Create, delete and list topics."""
 
     def __init__(self, client: Client) -> None:
@@ -45,11 +48,12 @@ class Topics:
         retention: Optional[Duration] = None,
         segment_size: Optional[Size] = None,
         max_partition_size: Optional[Size] = None,
-        compression: Optional[str] = None,
+        compression: Compression = "any",
         assignment: Optional[Sequence[Sequence[int]]] = None,
         ignore_rack: bool = False,
         dry_run: bool = False,
-        timeout: Optional[float] = None,
+        provision_timeout: Optional[Duration] = None,
+        timeout: Optional[Duration] = None,
     ) -> None:
         """Create a topic and wait until the cluster has it.
 
@@ -57,70 +61,77 @@ class Topics:
 
         Args:
             name: Lower-case letters, digits and hyphens.
-            partitions: How many (1).
-            replication: How many replicas of each (1).
-            retention: How long records are kept: "7d", "1h 30m", seconds or a timedelta.
-            segment_size: Size of a segment file, in bytes or as "512MiB".
-            max_partition_size: Size at which the oldest segments are removed.
-            compression: The compression that producers must use: any, none, gzip, snappy, lz4 or zstd.
+            partitions: How many; without assignment, 1.
+            replication: How many replicas of each partition; without assignment, 1.
+            retention: How long records are kept: "7d", "1h 30m", seconds or a timedelta; None: as the cluster
+                does.
+            segment_size: Size of a segment file; None: as the cluster does.
+            max_partition_size: Size at which the oldest segments are removed; None: as the cluster does.
+            compression: The compression that producers must use; "any" leaves it to them.
             assignment: The SPU ids of each partition's replicas, instead of partitions and replication.
             ignore_rack: Place replicas without regard to racks.
             dry_run: Check only.
-            timeout: Limit for the whole call in seconds; None: no limit.
+            provision_timeout: How long the cluster may take to provide the partitions; None: as the cluster
+                does.
+            timeout: Limit for the whole call; None: no limit.
 
         Raises:
             TopicAlreadyExistsError: There is one of that name.
-            InvalidArgumentError: A value that cannot be right.
+            InvalidArgumentError, InvalidTypeError: A value that cannot be right; nothing was sent.
+            FluvioConnectionError, FluvioTimeoutError: The cluster does not answer.
+            ClosedError: The client is closed.
         """
         with limit(timeout):
-            document = _topics.creation(
-                name,
-                partitions,
-                replication,
-                retention,
-                segment_size,
-                max_partition_size,
-                compression,
-                assignment,
-                ignore_rack,
-                dry_run,
-            )
+            document = _topics.creation(name, locals())
             client = self._client
             handle = client._open()
             client._port.call(
-                lib.fluvio_admin_create, handle, lib.FLUVIO_OBJECT_TOPIC, document, len(document)
+                lib.fluvio_admin_create, handle, lib.FLUVIO_OBJECT_KIND_TOPIC, library_options(document)
             )
 
-    def delete(self, name: str, *, timeout: Optional[float] = None) -> None:
+    def delete(self, name: str, *, timeout: Optional[Duration] = None) -> None:
         """Delete a topic.
 
         Timed out, or failed with a timeout or a lost connection, the outcome is unknown.
 
         Raises:
             TopicNotFoundError: There is none of that name.
+            InvalidArgumentError, InvalidTypeError: A name that no topic has; nothing was sent.
+            FluvioConnectionError, FluvioTimeoutError: The cluster does not answer.
+            ClosedError: The client is closed.
         """
         with limit(timeout):
-            encoded = _arguments.name("topic name", name)
+            encoded = _arguments.resource("topic name", name)
             client = self._client
             handle = client._open()
-            client._port.call(lib.fluvio_admin_delete, handle, lib.FLUVIO_OBJECT_TOPIC, encoded, len(encoded))
+            client._port.call(
+                lib.fluvio_admin_delete, handle, lib.FLUVIO_OBJECT_KIND_TOPIC, encoded, len(encoded)
+            )
 
     def list(
         self,
         filters: Optional[Sequence[str]] = None,
         *,
         system: bool = False,
-        timeout: Optional[float] = None,
+        timeout: Optional[Duration] = None,
     ) -> builtins.list[TopicInfo]:
-        """The topics whose name contains one of `filters`; `system` adds the platform's own."""
+        """The topics whose name contains one of `filters`; `system`: the platform's own instead.
+
+        Raises:
+            FluvioConnectionError, FluvioTimeoutError: The cluster does not answer.
+            InvalidArgumentError, InvalidTypeError: A value that cannot be right; nothing was sent.
+            ClosedError: The client is closed.
+        """
         with limit(timeout):
             options = _topics.selection(filters, system)
             client = self._client
             handle = client._open()
             completion: Any = client._port.call(
-                lib.fluvio_admin_list, handle, lib.FLUVIO_OBJECT_TOPIC, options, len(options)
+                lib.fluvio_admin_list, handle, lib.FLUVIO_OBJECT_KIND_TOPIC, library_options(options)
             )
-            document = own("fluvio_document *", completion[3], lib.fluvio_document_free)
-            text = ffi.unpack(lib.fluvio_document_text(document), lib.fluvio_document_length(document))
+            document = own("fluvio_document *", completion, lib.fluvio_document_free)
+            text = ffi.unpack(
+                lib.fluvio_document_get_text(document), lib.fluvio_document_get_length(document)
+            )
             ffi.release(document)
             return _topics.listed(text.decode("utf-8"))

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from .. import _arguments
-from .._completions import Pending
-from .._deliveries import Ack, Deliveries, Ledger
-from .._library import NULL, OK, RECORD_OVERHEAD, failure, ffi, lib
+from .._arguments import Duration
+from .._deliveries import Ack, Deliveries
+from .._findings import Findings
+from .._library import NULL, OK, RECORD_OVERHEAD, Completion, discard, failure, ffi, lib
 from .._outgoing import Outgoing, Slice
-from .._threads import Port, checkpoint, limit
-from ..errors import ClosedError, FluvioError
+from .._threads import Ledger, Left, Pending, Port, Receipt, Slip, checkpoint, limit
+from ..errors import ClosedError, FluvioError, FluvioTimeoutError, InternalError, RecordTooLargeError
+from .closable import Closable
 from .delivery import Delivery
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .._arguments import BytesLike
     from .._records import Record
 
@@ -29,56 +29,56 @@ _send = lib.fluvio_producer_send
 
 
 class Room:
-    """Reserved room: the library's once a record is accepted with it, else given back after the block.
+    """Reserved room: a record that is accepted with it takes it; what is left is given back after the block.
 
     Not left to the garbage collector: on PyPy that may come long after somebody began to wait for the room.
     """
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_completion", "_handle")
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
+        self._handle = ffi.cast("fluvio_room *", completion[3])
 
     def __enter__(self) -> Room:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            lib.fluvio_room_free(handle)
+        discard(self._completion)
 
     def send(self, producer: Any, context: Any, *arguments: Any) -> int:
         """`fluvio_producer_send` with this room."""
-        status = int(_send(producer, context, self._handle, *arguments))
-        if status == OK:
-            self._handle = None
-        return status
+        return int(_send(producer, context, self._handle, *arguments))
 
     def used_by(self, function: Callable[..., int]) -> Callable[..., int]:
         """A function that takes the room first, called with this one."""
 
         def use(_: Any, *arguments: Any) -> int:
-            status = function(self._handle, *arguments)
-            if status == OK:
-                self._handle = None
-            return status
+            return function(self._handle, *arguments)
 
         return use
 
 
-class Producer:
+class Producer(Closable):
     """Sends records to one topic. Any number of threads may use it.
 
     Attributes:
         topic: The topic.
     """
 
-    def __init__(self, port: Port, handle: Any, topic: str) -> None:
+    _instead = "share it, any number of threads may use it; or ask a client for another one"
+
+    def __init__(self, port: Port, handle: Any, topic: str, left: Left) -> None:
+        self.topic = topic
         self._port = port
         self._handle = handle
-        self._ledger = Ledger()
+        self._ledger = Ledger(topic)
         self._pacer = port.pacer()
-        self.topic = topic
+        self._closing: Optional[Pending] = None
+        # Of key and value together.
+        self._max_record = int(lib.fluvio_producer_get_max_record_bytes(handle))
+        # Where the client finds the ledger if this is collected; None once there is nothing to be told.
+        self._left: Optional[Left] = left
 
     def __repr__(self) -> str:
         return f"<Producer topic={self.topic!r}{'' if self._handle is not None else ', closed'}>"
@@ -86,13 +86,19 @@ class Producer:
     def _open(self) -> Any:
         handle = self._handle
         if handle is None:
-            raise ClosedError(f"the producer of topic {self.topic!r} is closed")
+            raise ClosedError(f"the producer of topic {self.topic!r} is closed", topic=self.topic)
         return handle
 
     @property
     def partition_count(self) -> int:
-        """How many partitions the topic has."""
-        return int(lib.fluvio_producer_partition_count(self._open()))
+        """How many partitions the topic has.
+
+        Raises:
+            ClosedError: It is closed.
+            ForkedError: This is a forked child, and the producer its parent's.
+        """
+        self._port.check_process()
+        return int(lib.fluvio_producer_get_partition_count(self._open()))
 
     def send(
         self,
@@ -100,43 +106,55 @@ class Producer:
         *,
         key: Optional[BytesLike] = None,
         partition: Optional[int] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[Duration] = None,
     ) -> Ack:
         """Send a record and wait until the server has it.
 
         Without room in the producer's buffer it waits for room first. Timed out while it waits for room, the
-        record was certainly not sent; timed out later, it is sent all the same.
+        record was certainly not sent; timed out later, it is sent all the same, and should it fail, then
+        `close` raises.
 
         Args:
             value: The value.
             key: The key; None for a record without one.
-            partition: The partition; None lets the key decide, or takes turns without a key.
-            timeout: Limit for the whole call in seconds; None: no limit.
+            partition: The partition; None lets the key decide; without a key, records fill a batch of one
+                partition, then of the next.
+            timeout: Limit for the whole call; None: no limit.
+
+        Raises:
+            RecordTooLargeError: It does not fit into one request.
+            PartitionNotFoundError: There is no such partition.
+            TopicDeletedError: The topic was deleted.
+            FluvioTimeoutError: It was not acknowledged within `delivery_timeout`.
+            ClosedError: The producer, or its client, is closed.
         """
         with limit(timeout):
-            handle = self._handle
-            if handle is None:
-                handle = self._open()
-            value_data: Any = value
-            value_length = len(value) if type(value) is bytes else -1
-            if value_length < 0:
-                value_data, value_length = _arguments.data("value", value)
-            key_data: Any = NULL
-            key_length = 0
-            if key is not None:
-                key_data, key_length = _arguments.data("key", key)
-            target = ANY_PARTITION if partition is None else _arguments.partition(partition)
-            completion = self._port.call(
-                _send, handle, NULL, key_data, key_length, value_data, value_length, target
-            )
-            if completion is None:
-                with self._reserve(handle, key_length + value_length + RECORD_OVERHEAD) as room:
-                    completion = self._port.call(
-                        room.send, handle, key_data, key_length, value_data, value_length, target
-                    )
-                if completion is None:
-                    raise _no_room()
-            return Ack(completion[5], completion[4])
+            receipt = Receipt(self._ledger)
+            port = self._port
+            try:
+                handle = self._handle
+                if handle is None:
+                    handle = self._open()
+                value = value if type(value) is bytes else _arguments.as_bytes("value", value)
+                size = len(value)
+                key_data: Any = NULL
+                key_length = 0
+                if key is not None:
+                    key_data = key if type(key) is bytes else _arguments.as_bytes("key", key)
+                    key_length = len(key_data)
+                if key_length + size > self._max_record:
+                    raise self._too_large("the record", key_length + size)
+                target = ANY_PARTITION if partition is None else _arguments.partition(partition)
+                if not port.run(receipt, _send, handle, NULL, key_data, key_length, value, size, target):
+                    with self._reserve(handle, key_length + size + RECORD_OVERHEAD) as room:
+                        if not port.run(
+                            receipt, room.send, handle, key_data, key_length, value, size, target
+                        ):
+                            raise _no_room()
+            except FluvioError as error:
+                self._tell(error, receipt.under_way)
+                raise
+            return receipt.take()
 
     def submit(
         self,
@@ -144,39 +162,50 @@ class Producer:
         *,
         key: Optional[BytesLike] = None,
         partition: Optional[int] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[Duration] = None,
     ) -> Delivery:
         """Hand a record over and go on: waits only for room in the producer's buffer.
 
-        The `Delivery` may be awaited for the server's answer. One that fails without ever being awaited makes
-        `close` raise. Timed out, the record was certainly not sent. See `send` for the arguments.
+        The `Delivery` may be awaited for the server's answer. A failure that nobody has received from it
+        makes `close` raise. Timed out, the record was certainly not sent. See `send` for the arguments.
 
         Every call notices cancellation; while there is room, others get their turn once a millisecond of
         submitting, not at every call: a full checkpoint each costs ten times what handing over does.
+
+        Raises:
+            RecordTooLargeError: It does not fit into one request.
+            PartitionNotFoundError: There is no such partition.
+            ClosedError: The producer, or its client, is closed.
         """
         with limit(timeout):
-            handle = self._open()
-            value_data, value_length = _arguments.data("value", value)
-            key_data: Any = NULL
-            key_length = 0
-            if key is not None:
-                key_data, key_length = _arguments.data("key", key)
-            target = ANY_PARTITION if partition is None else _arguments.partition(partition)
+            receipt = Receipt(self._ledger)
             port = self._port
             pacer = self._pacer
-            if pacer.due():
-                pacer.pause()
-            delivery = Delivery(port, self._ledger, pacer)
-            if not port.start(
-                delivery, _send, handle, NULL, key_data, key_length, value_data, value_length, target
-            ):
-                with self._reserve(handle, key_length + value_length + RECORD_OVERHEAD) as room:
-                    if not port.start(
-                        delivery, room.send, handle, key_data, key_length, value_data, value_length, target
-                    ):
-                        raise _no_room()
-            self._ledger.pending += 1
-            return delivery
+            try:
+                handle = self._open()
+                value = value if type(value) is bytes else _arguments.as_bytes("value", value)
+                size = len(value)
+                key_data: Any = NULL
+                key_length = 0
+                if key is not None:
+                    key_data = key if type(key) is bytes else _arguments.as_bytes("key", key)
+                    key_length = len(key_data)
+                if key_length + size > self._max_record:
+                    raise self._too_large("the record", key_length + size)
+                target = ANY_PARTITION if partition is None else _arguments.partition(partition)
+                if pacer.due():
+                    pacer.pause()
+                if not port.start(receipt, _send, handle, NULL, key_data, key_length, value, size, target):
+                    with self._reserve(handle, key_length + size + RECORD_OVERHEAD) as room:
+                        if not port.start(
+                            receipt, room.send, handle, key_data, key_length, value, size, target
+                        ):
+                            raise _no_room()
+            except FluvioError as error:
+                self._tell(error, receipt.under_way)
+                raise
+            receipt.leave()
+            return Delivery(port, receipt, pacer)
 
     def send_many(
         self,
@@ -184,63 +213,102 @@ class Producer:
         *,
         keys: Optional[Iterable[Optional[BytesLike]]] = None,
         partition: Optional[int] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[Duration] = None,
     ) -> Deliveries:
         """Send many records at once and wait until the server has them.
 
-        All of them are checked first. They go out in slices, each when there is room for it. Timed out, the
-        slices that went out are sent, the others are not.
+        All of them are checked first, and one that cannot be sent is named by its index before anything goes
+        out. They go out in slices, each when there is room for it. Timed out, the slices that went out are
+        sent, the others are not.
 
         Args:
             values: The values; or `Record`s or (key, value) pairs.
             keys: A key, or None, for each value.
             partition: The partition of all of them; None as in `send`.
-            timeout: Limit for the whole call in seconds; None: no limit.
+            timeout: Limit for the whole call; None: no limit.
 
         Raises:
             PartialDeliveryError: Some failed; its `deliveries` has every outcome.
+            RecordTooLargeError: One does not fit into a request; nothing was sent.
+            PartitionNotFoundError: There is no such partition; nothing was sent.
+            ClosedError: The producer, or its client, is closed; nothing was sent.
         """
         with limit(timeout):
-            handle = self._open()
-            target = ANY_PARTITION if partition is None else _arguments.partition(partition)
-            outgoing = Outgoing(values, keys)
-            if not len(outgoing):
-                checkpoint()
-                return Deliveries()
-            pacer = self._port.pacer()
-            position = 0
-            while position < len(outgoing):
-                position = outgoing.check(position)
-                if pacer.due():
-                    pacer.pause()
+            port = self._port
+            try:
+                port.check()
+                handle = self._open()
+                target = ANY_PARTITION if partition is None else _arguments.partition(partition)
+            except FluvioError as error:
+                self._tell(error, False)
+                raise
+            # By itself: what the caller's own iterators raise stays as it is.
+            outgoing = Outgoing(values, keys, self._max_record)
             deliveries = Deliveries()
-            started: list[tuple[Pending, int]] = []
+            started: list[Slip] = []
             refusal: Optional[FluvioError] = None
-            position = 0
-            while position < len(outgoing) and refusal is None:
-                piece = outgoing.pack(position)
-                position += piece.count
-                while piece.count:
-                    try:
-                        started.append(self._send_slice(handle, piece, target))
-                    except FluvioError as error:
-                        if not started and not len(deliveries):
-                            raise
-                        refusal = error
-                        break
-                while started and started[0][0].completion is not None:
-                    _settle(deliveries, *started.pop(0))
-                if pacer.due():
-                    pacer.pause()
-            for pending, count in started:
-                if pending.completion is None:
-                    self._port.park(pending)
-                _settle(deliveries, pending, count)
+            try:
+                if not len(outgoing):
+                    checkpoint()
+                    return deliveries
+                pacer = port.pacer()
+                position = 0
+                while position < len(outgoing):
+                    position = outgoing.check(position)
+                    if pacer.due():
+                        pacer.pause()
+                if outgoing.too_large is not None:
+                    index, size = outgoing.too_large
+                    raise self._too_large(
+                        f"values[{index}]{' with its key' if keys is not None else ''}", size
+                    )
+                position = 0
+                while position < len(outgoing) and refusal is None:
+                    piece = outgoing.pack(position)
+                    position += piece.count
+                    while piece.count:
+                        slip = Slip(self._ledger)
+                        try:
+                            self._send_slice(slip, handle, piece, target)
+                        except FluvioError as error:
+                            over = isinstance(error, FluvioTimeoutError) and error._of_limit
+                            if over or (not started and not len(deliveries)):
+                                raise
+                            self._tell(error, False)
+                            refusal = error
+                            break
+                        started.append(slip)
+                    while started and started[0].completion is not None:
+                        started.pop(0).settle(deliveries)
+                    if pacer.due():
+                        pacer.pause()
+                while started:
+                    if started[0].completion is None:
+                        port.park(started[0])
+                    started.pop(0).settle(deliveries)
+            except BaseException as error:
+                if isinstance(error, FluvioError):
+                    self._tell(error, bool(started or len(deliveries)))
+                self._ledger.leave(deliveries, started)
+                raise
             if refusal is not None:
                 deliveries._fail(len(outgoing) - len(deliveries), refusal)
             return deliveries._checked()
 
-    def _send_slice(self, handle: Any, piece: Slice, target: int) -> tuple[Pending, int]:
+    def _tell(self, error: FluvioError, accepted: bool) -> None:
+        """Say what became of the records of a call that ends with an error of its own."""
+        error.topic = error.topic or self.topic
+        error.outcome = error.outcome or ("unknown" if accepted else "not_sent")
+
+    def _too_large(self, what: str, size: int) -> RecordTooLargeError:
+        return RecordTooLargeError(
+            f"{what} has {size} bytes, at most {self._max_record} can be sent: raise max_request_size (and "
+            "buffer, if that is smaller)",
+            topic=self.topic,
+            outcome="not_sent",
+        )
+
+    def _send_slice(self, slip: Slip, handle: Any, piece: Slice, target: int) -> None:
         accepted = ffi.new("size_t *")
 
         def send_many(room: Any, context: Any, *arguments: Any) -> int:
@@ -250,73 +318,115 @@ class Producer:
                 )
             )
 
-        pending = Pending()
-        if not self._port.start(pending, send_many, NULL):
-            limit = max(int(lib.fluvio_producer_buffer_bytes(handle)) // 2, 1)
+        if not self._port.start(slip, send_many, NULL):
+            limit = max(int(lib.fluvio_producer_get_buffer_bytes(handle)) // 2, 1)
             with self._reserve(handle, piece.cost(limit)) as room:
-                if not self._port.start(pending, room.used_by(send_many), NULL):
+                if not self._port.start(slip, room.used_by(send_many), NULL):
                     raise _no_room()
-        count = int(accepted[0])
-        piece.advance(count)
-        return pending, count
+        slip.count = int(accepted[0])
+        piece.advance(slip.count)
 
     def _reserve(self, handle: Any, size: int) -> Room:
-        completion: Any = self._port.call(lib.fluvio_producer_reserve, handle, size)
-        return Room(ffi.cast("fluvio_room *", completion[3]))
+        try:
+            completion: Any = self._port.call(lib.fluvio_producer_reserve, handle, size)
+        except ClosedError as error:
+            raise ClosedError(
+                f"the producer of topic {self.topic!r} was closed while a record waited for room: not sent",
+                topic=self.topic,
+                outcome="not_sent",
+            ) from error
+        return Room(completion)
 
-    def flush(self, *, timeout: Optional[float] = None) -> None:
-        """Wait until every record accepted so far has reached the server or failed."""
+    def flush(self, *, timeout: Optional[Duration] = None) -> None:
+        """Wait until every record accepted so far has reached the server or failed.
+
+        Raises:
+            ClosedError: It, or its client, was closed.
+        """
         with limit(timeout):
             self._port.call(lib.fluvio_producer_flush, self._open())
 
-    def close(self, *, timeout: Optional[float] = None) -> None:
+    def close(self, *, timeout: Optional[Duration] = None) -> None:
         """Send what is left, within the client's `close_timeout`, and close. Doing it again does nothing.
 
         It is closed when this returns, raises or is timed out; what was accepted is still sent.
 
         Raises:
-            DeliveryError: Submitted records failed and nobody had awaited them.
+            DeliveryError: Records failed and nobody had received their errors.
             FluvioTimeoutError: Records could not be sent in time: `detail["undelivered"]` says how many.
+            CloseError: Both.
         """
         with limit(timeout):
-            handle = self._handle
-            if handle is None:
+            if self._handle is None:
                 checkpoint()
                 return
-            port = self._port
-            port.check()
-            self._handle = None
-            if port.attached:
-                port.call(lib.fluvio_producer_close, handle)
-                port.settle()
-            unseen = self._ledger.failure(self.topic)
-            if unseen is not None:
-                raise unseen
+            self._port.check()
+            self._begin_close()
+            with Findings(f"the producer of topic {self.topic!r}") as findings:
+                self._end_close(findings)
+
+    def _begin_close(self) -> None:
+        """Accept nothing more and have the library send what is left; `_end_close` waits for that."""
+        handle = self._handle
+        if handle is None:
+            return
+        if self._port.attached:
+            # Let go only behind this: what strikes in between leaves something that can be closed again.
+            self._closing = closing = Pending()
+            self._port.start(closing, lib.fluvio_producer_close, handle)
+        self._handle = None
+
+    def _end_close(self, findings: Findings) -> None:
+        closing = self._closing
+        told = False
+        try:
+            if closing is not None:
+                if not closing.done():
+                    self._port.checkpoint()
+                    if self._closing is closing and not closing.done():
+                        self._port.park(closing)
+                # For whoever comes first: the client may be closed meanwhile.
+                completion, closing.completion = closing.completion, None
+                self._closing = None
+                if completion is not None and completion[1] != OK:
+                    findings.add(failure(completion))
+                    told = True
+        finally:
+            self._account(findings, told)
+
+    def _account(self, findings: Findings, told: bool = False) -> None:
+        """What became of the records; `told`: findings have the error of those that closing gave up."""
+        # First every answer that is there, also when closing was timed out.
+        self._port.settle()
+        findings.add(self._ledger.failure(told))
+        pending = self._ledger.pending
+        findings.interrupted(pending)
+        if not pending:
+            self._left = None
 
     def _drop(self) -> None:
         """Its client is closed."""
-        self._handle = None
-
-    def __enter__(self) -> Producer:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc_value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.close()
+        self._handle = self._left = None
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None) is None or self._port.forked:
+        left = getattr(self, "_left", None)
+        if left is None or self._port.forked:
             return
         pending = self._ledger.pending
-        lost = (
-            f"the fate of {pending} submitted records will not be known" if pending else "nothing is lost yet"
-        )
+        failed, first = self._ledger.unseen()
+        if pending or failed:
+            left.add(self._ledger)
+        if self._handle is None:
+            return
+        lost = []
+        if failed:
+            records = "1 record" if failed == 1 else f"{failed} records"
+            cause = "" if first is None else f"; the first is: {first}"
+            lost.append(f"{records} failed and nobody received an error{cause}")
+        if pending:
+            lost.append(f"closing its client tells if one of {pending} submitted records fails")
         warnings.warn(
-            f"unclosed {self!r}: leave its block or close it; {lost}",
+            f"unclosed {self!r}: leave its block or close it; {'; '.join(lost) or 'nothing is lost yet'}",
             ResourceWarning,
             stacklevel=2,
             source=self,
@@ -324,14 +434,4 @@ class Producer:
 
 
 def _no_room() -> FluvioError:
-    return FluvioError("the reserved room was not enough: this is a bug in fluvio_cffi", kind=None)
-
-
-def _settle(deliveries: Deliveries, pending: Pending, count: int) -> None:
-    completion = pending.completion
-    assert completion is not None
-    pending.completion = None
-    if completion[1] == OK:
-        deliveries._extend(completion[3])
-    else:
-        deliveries._fail(count, failure(completion))
+    return InternalError("the reserved room was not enough: this is a bug in fluvio_cffi")

@@ -36,12 +36,12 @@ def test_one_wheel_for_all_pythons_tagged_as_auditwheel_finds(wheel: Path) -> No
 
 def test_it_holds_the_package_the_library_and_the_server(wheel: Path) -> None:
     names = artifacts.names_in(wheel)
-    package = {name for name in names if name.startswith("fluvio_cffi/")}
+    package = {name for name in names if name.startswith(("fluvio_cffi/", "fluvio_cffi_plugins/"))}
     metadata = {name.split("/", 1)[1] for name in names - package}
     expected = {"__init__.py", "_ffi.py", "py.typed", "libfluvio_cffi.so", "bin/fluvio-devserver"}
     assert {f"fluvio_cffi/{name}" for name in expected} <= package
     assert metadata == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
-    sources = {str(file.relative_to(artifacts.ROOT)) for file in artifacts.ROOT.glob("fluvio_cffi/**/*.py")}
+    sources = {str(file.relative_to(artifacts.ROOT)) for file in artifacts.ROOT.glob("fluvio_cffi*/**/*.py")}
     assert sources <= package, "Python files are missing from the wheel"
     assert not {name for name in package if "__pycache__" in name or name.endswith(".new")}
     assert wheel.stat().st_size < LARGEST_WHEEL
@@ -64,7 +64,7 @@ def test_pytest_finds_the_plugin(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
         entry_points = archive.read(name).decode()
-    assert "[pytest11]\nfluvio_cffi.testing = fluvio_cffi.testing\n" in entry_points
+    assert "[pytest11]\nfluvio_cffi_plugins.testing = fluvio_cffi_plugins.testing\n" in entry_points
 
 
 def test_the_library_stays_mapped_and_has_its_soname(unpacked: Path) -> None:

@@ -8,6 +8,9 @@ use crate::varint;
 /// Bytes in front of the first record: the header and the record count.
 pub const EMPTY_LEN: usize = HEADER_LEN + 4;
 
+/// How much a growing buffer has in advance at most.
+const LARGEST_STEP: usize = 16 * 1024;
+
 /// The timestamp of a record that has none.
 pub const NO_TIMESTAMP: i64 = -1;
 
@@ -64,6 +67,24 @@ impl BatchBuilder {
             || (self.records < i32::MAX && (timestamp - self.first_timestamp).abs() < MAX_TIMESTAMP_DELTA)
     }
 
+    /// Has the buffer hold `record_len` bytes more (see [`max_record_len`]). It grows by the half or 16 KiB, and beyond `most`
+    /// only as far as it has to: little is kept that is not used.
+    pub fn make_room(&mut self, record_len: usize, most: usize) {
+        let needed = self.buffer.len() + record_len;
+        let capacity = self.buffer.capacity();
+        if capacity < needed {
+            let grown = needed.max((capacity + (capacity / 2).min(LARGEST_STEP)).min(most));
+            self.buffer.reserve_exact(grown - self.buffer.len());
+        }
+    }
+
+    /// No record follows: gives back what of the buffer is not used, if that is much.
+    pub fn give_back(&mut self) {
+        if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 4 {
+            self.buffer.shrink_to_fit();
+        }
+    }
+
     /// Appends a record. `key` of `None` is a NULL key, which is not an empty one; `timestamp` is in milliseconds since
     /// 1970. The caller keeps the size within its limits and asks [`BatchBuilder::accepts`] first.
     pub fn push(&mut self, key: Option<&[u8]>, value: &[u8], timestamp: i64) {
@@ -83,7 +104,8 @@ impl BatchBuilder {
             + value.len()
             + 1;
         let out = &mut self.buffer;
-        out.reserve(record_len + varint::MAX_LEN);
+        // Nothing to do where room was made before: that is for the most that such a record can need.
+        out.reserve(record_len + varint::len(record_len as i64));
         varint::put(out, record_len as i64);
         out.push(0); // attributes: unused
         varint::put(out, timestamp_delta);

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod builder;
 pub mod frame;
+pub mod memory;
 pub mod pool;
 pub mod varint;
 pub mod view;

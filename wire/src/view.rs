@@ -1,30 +1,89 @@
 //! Decodes a record set into columns of spans: one walk, no allocation per record, no copy of keys or values.
 //!
-//! The columns index into the record set that was decoded, so whoever hands them out keeps that buffer alive. Only
-//! complete batches are decoded; what follows them is reported, never guessed at.
+//! The columns index into the record set that was decoded, so whoever hands them out keeps that buffer alive. They share
+//! one block of memory, whose size is known before anything is decoded ([`columns_bytes`]). Only complete batches are
+//! decoded; what follows them is reported, never guessed at.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::batch::{BatchError, BatchHeader, Batches, Rest};
 use crate::builder::NO_TIMESTAMP;
+use crate::memory::{Block, Memory};
 use crate::varint;
 
 /// `key_starts` of a record without a key.
 pub const NO_KEY: u32 = u32::MAX;
 
+/// Bytes that the columns take up per record.
+const BYTES_PER_RECORD: usize = 2 * size_of::<i64>() + 4 * size_of::<u32>();
+
+/// The shortest record: a length, attributes, two deltas, no key, an empty value, no headers.
+const SHORTEST_RECORD: usize = 7;
+
+/// One field of every record.
+pub struct Column<T> {
+    block: Option<Arc<Block>>,
+    /// In bytes.
+    start: usize,
+    end: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: FromBytes + Immutable + KnownLayout> Deref for Column<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let bytes = self.block.as_ref().and_then(|block| block.get(self.start..self.end));
+        // Blocks are aligned, and columns of them begin and end with a value.
+        bytes.and_then(|bytes| <[T]>::ref_from_bytes(bytes).ok()).unwrap_or(&[])
+    }
+}
+
+impl<T> Clone for Column<T> {
+    fn clone(&self) -> Self {
+        Column { block: self.block.clone(), start: self.start, end: self.end, values: PhantomData }
+    }
+}
+
+impl<T> Default for Column<T> {
+    fn default() -> Self {
+        Column { block: None, start: 0, end: 0, values: PhantomData }
+    }
+}
+
+impl<T: FromBytes + Immutable + KnownLayout + PartialEq> PartialEq for Column<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: FromBytes + Immutable + KnownLayout + Eq> Eq for Column<T> {}
+
+impl<T: FromBytes + Immutable + KnownLayout + std::fmt::Debug> std::fmt::Debug for Column<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 /// Records as columns, one entry per record in each. Positions count from the start of the record set.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RecordColumns {
     /// Offsets in the partition.
-    pub offsets: Vec<i64>,
+    pub offsets: Column<i64>,
     /// Milliseconds since 1970, -1 if there is none.
-    pub timestamps: Vec<i64>,
+    pub timestamps: Column<i64>,
     /// Where keys start, [`NO_KEY`] for a NULL key.
-    pub key_starts: Vec<u32>,
+    pub key_starts: Column<u32>,
     /// Where keys end; 0 for a NULL key.
-    pub key_ends: Vec<u32>,
+    pub key_ends: Column<u32>,
     /// Where values start.
-    pub value_starts: Vec<u32>,
+    pub value_starts: Column<u32>,
     /// Where values end.
-    pub value_ends: Vec<u32>,
+    pub value_ends: Column<u32>,
 }
 
 impl RecordColumns {
@@ -38,23 +97,101 @@ impl RecordColumns {
         self.offsets.is_empty()
     }
 
-    fn reserve(&mut self, records: usize) {
-        self.offsets.reserve(records);
-        self.timestamps.reserve(records);
-        self.key_starts.reserve(records);
-        self.key_ends.reserve(records);
-        self.value_starts.reserve(records);
-        self.value_ends.reserve(records);
+    /// The columns in a block that has room for `room` records and holds `len`.
+    fn new(block: Block, room: usize, len: usize) -> Self {
+        if len == 0 {
+            return RecordColumns::default();
+        }
+        let block = Arc::new(block);
+        let mut at = 0;
+        RecordColumns {
+            offsets: column(&block, &mut at, room, len),
+            timestamps: column(&block, &mut at, room, len),
+            key_starts: column(&block, &mut at, room, len),
+            key_ends: column(&block, &mut at, room, len),
+            value_starts: column(&block, &mut at, room, len),
+            value_ends: column(&block, &mut at, room, len),
+        }
+    }
+}
+
+/// The column that begins at `at`, which moves behind it.
+fn column<T>(block: &Arc<Block>, at: &mut usize, room: usize, len: usize) -> Column<T> {
+    let start = *at;
+    *at += room * size_of::<T>();
+    Column { block: Some(Arc::clone(block)), start, end: start + len * size_of::<T>(), values: PhantomData }
+}
+
+/// The columns while they are written.
+struct Writer<'a> {
+    len: usize,
+    offsets: &'a mut [i64],
+    timestamps: &'a mut [i64],
+    key_starts: &'a mut [u32],
+    key_ends: &'a mut [u32],
+    value_starts: &'a mut [u32],
+    value_ends: &'a mut [u32],
+}
+
+impl<'a> Writer<'a> {
+    fn new(mut block: &'a mut [u8], room: usize) -> Self {
+        Writer {
+            len: 0,
+            offsets: split(&mut block, room),
+            timestamps: split(&mut block, room),
+            key_starts: split(&mut block, room),
+            key_ends: split(&mut block, room),
+            value_starts: split(&mut block, room),
+            value_ends: split(&mut block, room),
+        }
     }
 
-    fn truncate(&mut self, records: usize) {
-        self.offsets.truncate(records);
-        self.timestamps.truncate(records);
-        self.key_starts.truncate(records);
-        self.key_ends.truncate(records);
-        self.value_starts.truncate(records);
-        self.value_ends.truncate(records);
+    /// `None` if there is no room.
+    #[inline]
+    fn push(&mut self, offset: i64, timestamp: i64, key: (u32, u32), value: (u32, u32)) -> Option<()> {
+        let at = self.len;
+        *self.offsets.get_mut(at)? = offset;
+        *self.timestamps.get_mut(at)? = timestamp;
+        *self.key_starts.get_mut(at)? = key.0;
+        *self.key_ends.get_mut(at)? = key.1;
+        *self.value_starts.get_mut(at)? = value.0;
+        *self.value_ends.get_mut(at)? = value.1;
+        self.len = at + 1;
+        Some(())
     }
+}
+
+/// Takes `room` values off the front of `block`.
+fn split<'a, T>(block: &mut &'a mut [u8], room: usize) -> &'a mut [T]
+where
+    T: FromBytes + IntoBytes + KnownLayout,
+{
+    let all = std::mem::take(block);
+    let (front, rest) = all.split_at_mut((room * size_of::<T>()).min(all.len()));
+    *block = rest;
+    <[T]>::mut_from_bytes(front).unwrap_or_default()
+}
+
+/// Bytes that the columns of `set` take up once it is decoded.
+pub fn columns_bytes(set: &[u8]) -> usize {
+    record_count(set) * BYTES_PER_RECORD
+}
+
+/// Records that the headers of the complete batches announce, as far as the bytes can hold them.
+fn record_count(set: &[u8]) -> usize {
+    Batches::new(set)
+        .map(|(range, header)| match header.compression() {
+            0 => announced(&set[range], &header).unwrap_or(0),
+            _ => 0,
+        })
+        .sum()
+}
+
+/// How many records follow the header of `batch`; `None` if it cannot hold as many as it says.
+fn announced(batch: &[u8], header: &BatchHeader) -> Option<usize> {
+    let count = batch.get(header.records_at()..)?.first_chunk::<4>()?;
+    let count = usize::try_from(i32::from_be_bytes(*count)).ok()?;
+    (count <= batch.len() / SHORTEST_RECORD).then_some(count)
 }
 
 /// What a record set held.
@@ -72,28 +209,34 @@ pub struct Decoded {
     pub error: Option<BatchError>,
 }
 
-/// Decodes `set` (the batches of a record set without its length prefix). Records below `start_offset` are left out: a
-/// server answers with the whole batch that holds the wanted offset.
-pub fn decode(set: &[u8], start_offset: i64, check_crc: bool) -> Decoded {
+/// Decodes `set` (the batches of a record set without its length prefix) into columns in a block of `memory`. Records
+/// below `start_offset` are left out: a server answers with the whole batch that holds the wanted offset.
+pub fn decode(set: &[u8], start_offset: i64, check_crc: bool, memory: &Memory) -> Decoded {
     let mut decoded = Decoded::default();
+    let room = record_count(set);
+    let mut block = memory.take(room * BYTES_PER_RECORD);
+    let mut columns = Writer::new(&mut block, room);
     let mut batches = Batches::new(set);
     for (range, header) in batches.by_ref() {
-        let before = decoded.columns.len();
+        let before = columns.len;
         let batch = &set[range.clone()];
-        let result = decode_batch(batch, range.start, &header, start_offset, check_crc, &mut decoded.columns);
-        if let Err(error) = result {
-            decoded.columns.truncate(before);
+        if let Err(error) = decode_batch(batch, range.start, &header, start_offset, check_crc, &mut columns) {
+            columns.len = before;
             decoded.error = Some(error);
-            return decoded;
+            break;
         }
         decoded.next_offset = Some(header.next_offset());
         decoded.consumed = range.end;
     }
-    match batches.rest() {
-        Rest::Nothing => {}
-        Rest::Invalid(error) => decoded.error = Some(error),
-        cut => decoded.rest = Some(cut),
+    if decoded.error.is_none() {
+        match batches.rest() {
+            Rest::Nothing => {}
+            Rest::Invalid(error) => decoded.error = Some(error),
+            cut => decoded.rest = Some(cut),
+        }
     }
+    let len = columns.len;
+    decoded.columns = RecordColumns::new(block, room, len);
     decoded
 }
 
@@ -103,7 +246,7 @@ fn decode_batch(
     header: &BatchHeader,
     start_offset: i64,
     check_crc: bool,
-    columns: &mut RecordColumns,
+    columns: &mut Writer<'_>,
 ) -> Result<(), BatchError> {
     if check_crc {
         header.verify_crc(batch)?;
@@ -112,19 +255,8 @@ fn decode_batch(
         return Err(BatchError::Compressed { base_offset: header.base_offset, codec: header.compression() });
     }
     let corrupt = |index| BatchError::Record { base_offset: header.base_offset, index };
-    let records_at = header.records_at();
-    let count = batch
-        .get(records_at..)
-        .and_then(|records| records.first_chunk::<4>())
-        .map(|count| i32::from_be_bytes(*count))
-        .and_then(|count| usize::try_from(count).ok())
-        .ok_or(corrupt(0))?;
-    // The shortest record has seven bytes: a count that cannot be true reserves nothing.
-    if count > batch.len() / 7 {
-        return Err(corrupt(0));
-    }
-    columns.reserve(count);
-    let mut at = records_at + 4;
+    let count = announced(batch, header).ok_or(corrupt(0))?;
+    let mut at = header.records_at() + 4;
     for index in 0..count {
         at = decode_record(batch, at, base, header, start_offset, columns).ok_or(corrupt(index))?;
     }
@@ -139,7 +271,7 @@ fn decode_record(
     base: usize,
     header: &BatchHeader,
     start_offset: i64,
-    columns: &mut RecordColumns,
+    columns: &mut Writer<'_>,
 ) -> Option<usize> {
     let length = usize::try_from(varint::get(batch, &mut at)?).ok()?;
     let end = at.checked_add(length).filter(|end| *end <= batch.len())?;
@@ -149,7 +281,7 @@ fn decode_record(
     let offset_delta = varint::get(record, &mut at)?;
     let has_key = *record.get(at)?;
     at += 1;
-    let (key_start, key_end) = match has_key {
+    let key = match has_key {
         0 => (NO_KEY, 0),
         1 => {
             let (start, end) = span(record, &mut at)?;
@@ -163,16 +295,11 @@ fn decode_record(
         return None;
     }
     if offset >= start_offset {
-        columns.offsets.push(offset);
-        columns.timestamps.push(if header.first_timestamp == NO_TIMESTAMP {
-            NO_TIMESTAMP
-        } else {
-            header.first_timestamp.wrapping_add(timestamp_delta)
-        });
-        columns.key_starts.push(key_start);
-        columns.key_ends.push(key_end);
-        columns.value_starts.push((base + value_start) as u32);
-        columns.value_ends.push((base + value_end) as u32);
+        let timestamp = match header.first_timestamp {
+            NO_TIMESTAMP => NO_TIMESTAMP,
+            first => first.wrapping_add(timestamp_delta),
+        };
+        columns.push(offset, timestamp, key, ((base + value_start) as u32, (base + value_end) as u32))?;
     }
     Some(end)
 }
@@ -187,149 +314,4 @@ fn span(record: &[u8], at: &mut usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::set_base_offset;
-    use crate::builder::BatchBuilder;
-    use bytes::Bytes;
-    use fluvio_protocol::record::{Batch, MemoryRecords, RawRecords, Record};
-    use fluvio_protocol::{Decoder, Encoder};
-    use proptest::prelude::*;
-
-    type Pair = (Option<Vec<u8>>, Vec<u8>);
-
-    fn built(records: &[Pair], base_offset: i64) -> Vec<u8> {
-        let mut builder = BatchBuilder::with_capacity(64);
-        for (index, (key, value)) in records.iter().enumerate() {
-            builder.push(key.as_deref(), value, 1_000 + index as i64);
-        }
-        let mut batch = builder.finish();
-        set_base_offset(&mut batch, base_offset);
-        batch
-    }
-
-    fn pairs(set: &[u8], columns: &RecordColumns) -> Vec<Pair> {
-        (0..columns.len())
-            .map(|i| {
-                let key = (columns.key_starts[i] != NO_KEY)
-                    .then(|| set[columns.key_starts[i] as usize..columns.key_ends[i] as usize].to_vec());
-                let value = set[columns.value_starts[i] as usize..columns.value_ends[i] as usize].to_vec();
-                (key, value)
-            })
-            .collect()
-    }
-
-    fn records() -> impl Strategy<Value = Vec<Pair>> {
-        let bytes = prop::collection::vec(any::<u8>(), 0..300);
-        prop::collection::vec((prop::option::of(bytes.clone()), bytes), 1..20)
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_built_is_decoded(first in records(), second in records(), start in 0i64..40) {
-            let mut set = built(&first, 10);
-            set.extend(built(&second, 10 + first.len() as i64));
-            let decoded = decode(&set, start, true);
-            prop_assert_eq!(decoded.error, None);
-            prop_assert_eq!(decoded.rest, None);
-            prop_assert_eq!(decoded.next_offset, Some(10 + (first.len() + second.len()) as i64));
-            let all: Vec<Pair> = first.into_iter().chain(second).collect();
-            let skipped = (start - 10).clamp(0, all.len() as i64) as usize;
-            prop_assert_eq!(pairs(&set, &decoded.columns), &all[skipped..]);
-            prop_assert_eq!(decoded.columns.offsets.first().copied(), (skipped < all.len()).then(|| start.max(10)));
-        }
-
-        #[test]
-        fn the_platform_reads_ours(sent in records()) {
-            let batch = built(&sent, 7);
-            let mut read = Batch::<MemoryRecords>::default();
-            read.decode(&mut Bytes::from(batch), 0).unwrap();
-            prop_assert_eq!(read.base_offset, 7);
-            let received: Vec<Pair> = read
-                .records()
-                .iter()
-                .map(|record| (record.key().map(|key| key.as_ref().to_vec()), record.value().as_ref().to_vec()))
-                .collect();
-            prop_assert_eq!(received, sent);
-        }
-
-        #[test]
-        fn we_read_the_platforms(sent in records()) {
-            let records: Vec<Record> = sent
-                .iter()
-                .map(|(key, value)| match key {
-                    None => Record::new(value.clone()),
-                    Some(key) => Record::new_key_value(key.clone(), value.clone()),
-                })
-                .collect();
-            let raw = Batch::<RawRecords>::try_from(Batch::from(records)).unwrap();
-            let mut set = Vec::new();
-            raw.encode(&mut set, 0).unwrap();
-            let decoded = decode(&set, 0, true);
-            prop_assert_eq!(decoded.error, None);
-            prop_assert_eq!(pairs(&set, &decoded.columns), sent);
-        }
-
-        #[test]
-        fn a_cut_delivers_complete_batches_only(first in records(), second in records(), cut in 1usize..200) {
-            let mut set = built(&first, 0);
-            let complete = set.len();
-            let last = built(&second, first.len() as i64);
-            set.extend(&last);
-            set.truncate(set.len() - cut.min(last.len() - 1));
-            let decoded = decode(&set, 0, true);
-            prop_assert_eq!(decoded.consumed, complete);
-            prop_assert_eq!(decoded.next_offset, Some(first.len() as i64));
-            prop_assert_eq!(pairs(&set, &decoded.columns), first);
-            let left = set.len() - complete;
-            let needed = (left >= crate::batch::HEADER_LEN).then_some(last.len());
-            prop_assert_eq!(decoded.rest, Some(Rest::Cut { needed }));
-        }
-
-        #[test]
-        fn a_flipped_bit_is_found(sent in records(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let mut set = built(&sent, 0);
-            let at = 16 + at.index(set.len() - 16);
-            set[at] ^= 1 << bit;
-            let decoded = decode(&set, 0, true);
-            prop_assert!(decoded.error.is_some() || decoded.rest.is_some());
-            prop_assert!(decoded.columns.is_empty());
-        }
-
-        #[test]
-        fn garbage_never_panics(set in prop::collection::vec(any::<u8>(), 0..600), crc in any::<bool>()) {
-            decode(&set, 0, crc);
-        }
-
-        #[test]
-        fn damage_without_a_checksum_never_panics(sent in records(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-            let mut set = built(&sent, 0);
-            let len = set.len();
-            for (at, byte) in damage {
-                set[at.index(len)] = byte;
-            }
-            decode(&set, 0, false);
-        }
-    }
-
-    #[test]
-    fn a_bad_batch_keeps_what_came_before_it() {
-        let record = (None, b"value".to_vec());
-        let mut set = built(std::slice::from_ref(&record), 0);
-        let mut bad = built(&[(None, b"other".to_vec())], 1);
-        *bad.last_mut().unwrap() ^= 0xff;
-        set.extend(bad);
-        let decoded = decode(&set, 0, true);
-        assert_eq!(pairs(&set, &decoded.columns), [record]);
-        assert!(matches!(decoded.error, Some(BatchError::Crc { base_offset: 1, .. })));
-        assert_eq!(decoded.next_offset, Some(1));
-    }
-
-    #[test]
-    fn a_compressed_batch_is_named() {
-        let mut set = built(&[(None, b"value".to_vec())], 5);
-        set[22] |= 4;
-        crate::batch::set_crc(&mut set);
-        assert_eq!(decode(&set, 0, true).error, Some(BatchError::Compressed { base_offset: 5, codec: 4 }));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 
 use wire::batch::{BatchError, set_base_offset, set_crc};
 use wire::builder::{BatchBuilder, EMPTY_LEN};
+use wire::memory::Memory;
 use wire::view::decode;
 
 /// Nothing of a batch is handed out if one of its records cannot be decoded; what stands in front of it is.
@@ -22,9 +23,9 @@ fn half_a_batch_is_never_handed_out() {
     damaged[second] = 0x7e;
     set_crc(&mut damaged);
     let set = [built(0), damaged].concat();
-    let decoded = decode(&set, 0, true);
+    let decoded = decode(&set, 0, true, &Memory::default());
     assert_eq!(decoded.error, Some(BatchError::Record { base_offset: 2, index: 1 }));
-    assert_eq!(decoded.columns.offsets, [0, 1]);
+    assert_eq!(*decoded.columns.offsets, [0, 1]);
     assert_eq!(decoded.columns.value_starts.len(), 2);
     assert_eq!(decoded.next_offset, Some(2));
 }

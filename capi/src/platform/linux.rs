@@ -1,4 +1,4 @@
-//! Linux: eventfd, pthread signal masks, pthread_atfork.
+//! Linux: eventfd, futex, pthread signal masks, pthread_atfork.
 //!
 //! SIGPIPE: sockets are written by library threads only, and those block it (it is always raised for the thread that
 //! wrote, so it stays pending there and harms nobody). The host's own setting is left alone.
@@ -8,6 +8,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::mailbox::Descriptor;
 
 /// A descriptor that can be made readable and be cleared again. Both are non-blocking and close on exec.
 pub(crate) enum Wake {
@@ -40,9 +43,11 @@ impl Wake {
             Wake::Socket { near, .. } => near.as_raw_fd(),
         }
     }
+}
 
-    /// Makes the descriptor readable. A full counter or buffer is readable already, so failures mean nothing.
-    pub(crate) fn set(&self) {
+impl Descriptor for Wake {
+    /// A full counter or buffer is readable already, so failures mean nothing.
+    fn set(&self) {
         match self {
             Wake::Event(fd) => {
                 let one = 1u64.to_ne_bytes();
@@ -55,8 +60,7 @@ impl Wake {
         }
     }
 
-    /// Makes the descriptor unreadable.
-    pub(crate) fn clear(&self) {
+    fn clear(&self) {
         match self {
             Wake::Event(fd) => {
                 let mut counter = [0u8; 8];
@@ -69,6 +73,46 @@ impl Wake {
             }
         }
     }
+}
+
+/// Why [`sleep_while`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slept {
+    /// The word has changed, or may have.
+    Woken,
+    TimedOut,
+    /// This thread has handled a signal.
+    Interrupted,
+}
+
+/// Sleeps until [`wake_sleepers`], if `word` is `value`. A signal ends it, which std's condition variables would hide.
+pub(crate) fn sleep_while(word: &AtomicU32, value: u32, timeout: Duration) -> Slept {
+    // Always with a time: without one the kernel goes on sleeping after a handler with SA_RESTART.
+    let timeout = timeout.min(Duration::from_secs(3600));
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word and the time are valid during the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, &raw const timeout) };
+    if result == 0 {
+        return Slept::Woken;
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::ETIMEDOUT) => Slept::TimedOut,
+        Some(libc::EINTR) => Slept::Interrupted,
+        _ => Slept::Woken,
+    }
+}
+
+/// Wakes every thread in [`sleep_while`] on `word`.
+pub(crate) fn wake_sleepers(word: &AtomicU32) {
+    // SAFETY: the word is valid during the call.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX)
+    };
 }
 
 /// Runs `body` with signals blocked for this thread: threads that it starts inherit that, and so do theirs. Signals that

@@ -17,7 +17,7 @@ static void jitter(unsigned round) {
 /* Any end is right, but an error; what was carried is freed. */
 static void either(host *h, uint64_t id) {
   fluvio_completion done = host_await(h, id);
-  if (done.status == FLUVIO_STATUS_ERROR) FAIL("failed: %s", fluvio_error_message((fluvio_error *)done.value));
+  if (done.status == FLUVIO_STATUS_ERROR) FAIL("failed: %s", fluvio_error_get_message((fluvio_error *)done.value));
   if (done.status == FLUVIO_STATUS_CANCELLED) {
     CHECK(done.value == NULL);
     cancelled++;
@@ -29,23 +29,25 @@ static void either(host *h, uint64_t id) {
 
 static void race_calls(host *h, const char *endpoint, fluvio_client *client, fluvio_producer *producer,
                        fluvio_consumer *consumer, unsigned rounds) {
-  char options[100];
+  char document[100];
+  fluvio_options *options;
   unsigned round;
-  snprintf(options, sizeof options, "{\"endpoint\": \"%s\"}", endpoint);
+  snprintf(document, sizeof document, "{\"endpoint\": \"%s\"}", endpoint);
+  options = host_options(document);
   for (round = 0; round < rounds; round++) {
     uint64_t id = h->next++;
     switch (round % 6) {
       case 0:
-        START(fluvio_connect(h->context, options, strlen(options), id, &error));
+        START(fluvio_connect(h->context, options, id, &error));
         break;
       case 1:
-        START(fluvio_admin_list(client, h->context, FLUVIO_OBJECT_TOPIC, NULL, 0, id, &error));
+        START(fluvio_admin_list(client, h->context, FLUVIO_OBJECT_KIND_TOPIC, NULL, id, &error));
         break;
       case 2:
         START(fluvio_producer_reserve(producer, h->context, 1000, id, &error));
         break;
       case 3:
-        START(fluvio_consumer_open(client, h->context, TOPIC, strlen(TOPIC), NULL, 0, id, &error));
+        START(fluvio_consumer_open(client, h->context, TOPIC, strlen(TOPIC), NULL, id, &error));
         break;
       case 4:
         START(fluvio_producer_flush(producer, h->context, id, &error));
@@ -65,6 +67,7 @@ static void race_calls(host *h, const char *endpoint, fluvio_client *client, flu
     either(h, id);
     fluvio_cancel(h->context, id);
   }
+  fluvio_options_free(options);
 }
 
 /* Cancelled sends are sent: all of them are read back, once. */
@@ -80,9 +83,9 @@ static void race_sends(host *h, fluvio_producer *producer, fluvio_consumer *cons
     uint32_t size = (uint32_t)length;
     id = h->next++;
     if (round % 2 == 0) {
-      START(fluvio_producer_send(producer, h->context, NULL, NULL, 0, (const uint8_t *)text, size, -1, id, &error));
+      START(fluvio_producer_send(producer, h->context, NULL, NULL, 0, (const uint8_t *)text, size, FLUVIO_ANY_PARTITION, id, &error));
     } else {
-      START(fluvio_producer_send_many(producer, h->context, NULL, (const uint8_t *)text, size, NULL, &size, 1, -1, id,
+      START(fluvio_producer_send_many(producer, h->context, NULL, (const uint8_t *)text, size, NULL, &size, 1, FLUVIO_ANY_PARTITION, id,
                                       &accepted, &error));
       CHECK(accepted == 1);
     }

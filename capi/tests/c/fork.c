@@ -15,17 +15,18 @@ static void old_handles(host *h, fluvio_client *client, fluvio_producer *produce
                         fluvio_room *room, fluvio_batch *batch) {
   fluvio_context *context = h->context;
   fluvio_completion out[4];
-  fluvio_sink sink;
+  size_t count = 1;
   fluvio_batch *taken = NULL;
   uint32_t length = 1;
   size_t accepted = 0;
   const uint8_t *x = (const uint8_t *)"x";
-  FORKED(fluvio_connect(context, "{\"endpoint\": \"127.0.0.1:1\"}", 27, 1, &error));
-  FORKED(fluvio_admin_create(client, context, 0, "{\"name\": \"a\"}", 13, 1, &error));
+  FORKED(fluvio_connect(context, NULL, 1, &error));
+  FORKED(fluvio_admin_create(client, context, 0, NULL, 1, &error));
   FORKED(fluvio_admin_delete(client, context, 0, "a", 1, 1, &error));
-  FORKED(fluvio_admin_list(client, context, 0, NULL, 0, 1, &error));
-  FORKED(fluvio_producer_open(client, context, TOPIC, 4, NULL, 0, 1, &error));
-  FORKED(fluvio_consumer_open(client, context, TOPIC, 4, NULL, 0, 1, &error));
+  FORKED(fluvio_admin_list(client, context, 0, NULL, 1, &error));
+  FORKED(fluvio_subscription_open(client, context, 0, NULL, 1, &error));
+  FORKED(fluvio_producer_open(client, context, TOPIC, 4, NULL, 1, &error));
+  FORKED(fluvio_consumer_open(client, context, TOPIC, 4, NULL, 1, &error));
   FORKED(fluvio_producer_reserve(producer, context, 1, 1, &error));
   FORKED(fluvio_producer_send(producer, context, room, NULL, 0, x, 1, 0, 1, &error));
   FORKED(fluvio_producer_send(producer, context, NULL, NULL, 0, x, 1, 0, 1, &error));
@@ -36,14 +37,16 @@ static void old_handles(host *h, fluvio_client *client, fluvio_producer *produce
   FORKED(fluvio_consumer_take(consumer, &taken, NULL, &error));
   FORKED(fluvio_consumer_close(consumer, context, 1, &error));
   FORKED(fluvio_client_close(client, context, 1, &error));
-  CHECK(fluvio_producer_partition_count(producer) == 0);
-  CHECK(fluvio_client_platform_version(client) != NULL);
+  CHECK(fluvio_producer_get_partition_count(producer) == 0);
+  CHECK(fluvio_client_get_platform_version(client) != NULL);
   fluvio_cancel(context, 1);
   if (h->queue != NULL) {
-    CHECK(fluvio_queue_fd(h->queue) == -1);
+    CHECK(fluvio_queue_get_fd(h->queue) == -1);
     CHECK(fluvio_queue_drain(h->queue, out, 4) == 0);
-    CHECK(fluvio_queue_wait(h->queue, out, 4, -1) == 0);
-    CHECK(fluvio_queue_sink(h->queue, &sink) == FLUVIO_STATUS_ERROR);
+    FORKED(fluvio_queue_wait(h->queue, out, 4, -1, &count, &error));
+    CHECK(count == 0 && fluvio_context_new_on_queue(h->queue, NULL) == NULL);
+    fluvio_queue_wake(h->queue);
+    fluvio_queue_close(h->queue);
   }
   /* Plain memory can still be read. */
   {
@@ -67,7 +70,7 @@ static void new_handles(const char *kind, const char *endpoint, fluvio_client *o
   fluvio_producer *producer = host_producer(h, client, TOPIC, "");
   fluvio_consumer *consumer = host_consumer(h, client, TOPIC, "{\"start\": {\"beginning\": 0}}");
   fluvio_batch_view view;
-  FORKED(fluvio_admin_list(old, h->context, 0, NULL, 0, 1, &error));
+  FORKED(fluvio_admin_list(old, h->context, 0, NULL, 1, &error));
   START(fluvio_producer_send(producer, h->context, NULL, NULL, 0, (const uint8_t *)"x child", 7, 0, h->next, &error));
   CHECK(host_await(h, h->next++).status == FLUVIO_STATUS_OK);
   fluvio_batch_free(host_take(h, consumer, &view));
@@ -131,6 +134,7 @@ static void one_fork(const char *endpoint, const char *kind) {
   CHECK(host_await(h, id).status == FLUVIO_STATUS_OK);
   START(fluvio_producer_send(producer, h->context, room, NULL, 0, (const uint8_t *)"x", 1, 0, id = h->next++, &error));
   CHECK(host_await(h, id).status == FLUVIO_STATUS_OK);
+  fluvio_room_free(room);
   fluvio_batch_free(batch);
   fluvio_consumer_free(consumer);
   fluvio_producer_free(producer);

@@ -44,7 +44,7 @@ static void check_deliveries(fluvio_deliveries *deliveries, size_t count) {
   fluvio_deliveries_get_view(deliveries, &view);
   CHECK(view.count == count && view.failed == 0 && view.errors == NULL);
   for (index = 0; index < count; index++) CHECK(view.partitions[index] < 3 && view.offsets[index] >= 0);
-  CHECK(fluvio_deliveries_error(deliveries, 0) == NULL);
+  CHECK(fluvio_deliveries_get_error(deliveries, 0) == NULL);
   fluvio_deliveries_free(deliveries);
 }
 
@@ -73,6 +73,7 @@ static void send_many(host *h, fluvio_producer *producer, size_t total) {
           producer, h->context, room, (const uint8_t *)rest, (size_t)(end - rest), key_lengths + sent,
           value_lengths + sent, total - sent, FLUVIO_ANY_PARTITION, first + calls, &accepted, &error);
       if (status == FLUVIO_STATUS_OK) {
+        fluvio_room_free(room); /* a send leaves it empty */
         room = NULL;
         CHECK(accepted >= 1 && accepted <= total - sent);
         for (number = sent; number < sent + accepted; number++)
@@ -82,10 +83,10 @@ static void send_many(host *h, fluvio_producer *producer, size_t total) {
       } else if (status == FLUVIO_STATUS_FULL) {
         uint64_t id = first + total; /* beyond the numbers of the calls */
         CHECK(room == NULL && accepted == 0);
-        START(fluvio_producer_reserve(producer, h->context, fluvio_producer_buffer_bytes(producer) / 2, id, &error));
+        START(fluvio_producer_reserve(producer, h->context, fluvio_producer_get_buffer_bytes(producer) / 2, id, &error));
         room = (fluvio_room *)host_value(h, id, FLUVIO_VALUE_KIND_ROOM);
       } else {
-        FAIL("send_many: %s", fluvio_error_message(error));
+        FAIL("send_many: %s", fluvio_error_get_message(error));
       }
     }
   }
@@ -143,7 +144,7 @@ static void consume_all(host *h, fluvio_consumer *consumer, size_t total) {
     fluvio_batch *batch = host_take(h, consumer, &view);
     fluvio_batch_get_view(batch, &again);
     CHECK(memcmp(&view, &again, sizeof view) == 0);
-    CHECK(view.count >= 1 && view.count <= left && view.partition < 3 && view.reserved == 0);
+    CHECK(view.count >= 1 && view.count <= left && view.partition < 3);
     for (index = 0; index < view.count; index++) {
       CHECK(view.offsets[index] == next[view.partition]);
       next[view.partition]++;
@@ -160,10 +161,10 @@ static void check_listed(host *h, fluvio_client *client, int expected) {
   uint64_t id = h->next++;
   fluvio_document *document;
   const char *text;
-  START(fluvio_admin_list(client, h->context, FLUVIO_OBJECT_TOPIC, NULL, 0, id, &error));
+  START(fluvio_admin_list(client, h->context, FLUVIO_OBJECT_KIND_TOPIC, NULL, id, &error));
   document = (fluvio_document *)host_value(h, id, FLUVIO_VALUE_KIND_DOCUMENT);
-  text = fluvio_document_text(document);
-  CHECK(strlen(text) == fluvio_document_length(document) && text[0] == '[');
+  text = fluvio_document_get_text(document);
+  CHECK(strlen(text) == fluvio_document_get_length(document) && text[0] == '[');
   if ((strstr(text, TOPIC) != NULL) != expected) FAIL("listed: %s", text);
   fluvio_document_free(document);
 }
@@ -181,13 +182,13 @@ int main(int count, char **arguments) {
   total = strtoul(arguments[3], NULL, 10);
   h = host_new(arguments[2]);
   client = host_connect(h, arguments[1]);
-  CHECK(strcmp(fluvio_client_endpoint(client), arguments[1]) == 0);
-  printf("platform %s\n", fluvio_client_platform_version(client));
+  CHECK(strcmp(fluvio_client_get_endpoint(client), arguments[1]) == 0);
+  printf("platform %s\n", fluvio_client_get_platform_version(client));
   host_create_topic(h, client, TOPIC, 3);
   check_listed(h, client, 1);
 
   producer = host_producer(h, client, TOPIC, "{\"buffer_bytes\": 262144}");
-  CHECK(fluvio_producer_partition_count(producer) == 3 && fluvio_producer_buffer_bytes(producer) == 262144);
+  CHECK(fluvio_producer_get_partition_count(producer) == 3 && fluvio_producer_get_buffer_bytes(producer) == 262144);
   send_single(h, producer);
   send_many(h, producer, total);
   START(fluvio_producer_flush(producer, h->context, id = h->next++, &error));

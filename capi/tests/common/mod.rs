@@ -20,6 +20,50 @@ pub fn library_folder() -> PathBuf {
         .unwrap_or_else(|| panic!("no libfluvio_cffi.so in {} or above", deps.display()))
 }
 
+/// The committed header, without its comments.
+pub fn declarations() -> String {
+    let text = std::fs::read_to_string(crate_path("include/fluvio.h")).unwrap();
+    let mut rest = text.as_str();
+    let mut code = String::new();
+    while let Some((before, after)) = rest.split_once("/*") {
+        code.push_str(before);
+        rest = after.split_once("*/").unwrap().1;
+    }
+    code + rest
+}
+
+/// A function of the header.
+#[derive(Debug, Clone)]
+pub struct Function {
+    pub name: String,
+    pub returns: String,
+    /// Type and name of each, such as `const char *options`.
+    pub parameters: Vec<String>,
+}
+
+/// All functions of the committed header, in its order.
+pub fn functions() -> Vec<Function> {
+    let code = declarations();
+    let body = &code[code.find("extern \"C\" {").unwrap()..];
+    body.split(';')
+        .filter_map(|declaration| {
+            let (before, after) = declaration.split_once('(')?;
+            let name = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
+            let returns = before[..before.len() - name.len()].lines().last()?.trim().to_owned();
+            let parameters = after
+                .rsplit_once(')')?
+                .0
+                .split(',')
+                .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+            name.starts_with("fluvio_").then(|| Function {
+                name: name.to_owned(),
+                returns,
+                parameters: parameters.filter(|parameter| parameter != "void").collect(),
+            })
+        })
+        .collect()
+}
+
 /// Compares a committed file with what it should be; with UPDATE=1 rewrites it.
 pub fn assert_committed(file: &Path, expected: &str) {
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {

@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::frame::LENGTH_PREFIX;
 
-use super::kinds::{Effect, Fault, RequestName, Selector, When};
+use super::kinds::{Effect, Fault, Selector, When};
 use super::registry::{FaultId, Faults};
+use super::requests::RequestName;
 use crate::plane::Plane;
 
 /// The faults of one connection.

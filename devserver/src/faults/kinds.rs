@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::codes;
+use super::requests::RequestName;
 use crate::plane::Plane;
 
 /// An address of this machine at which nobody listens, so that connections are refused at once.
@@ -172,26 +173,6 @@ pub enum When {
     After,
 }
 
-/// The kinds of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum RequestName {
-    ApiVersions,
-    Create,
-    Delete,
-    List,
-    Watch,
-    Update,
-    Produce,
-    FetchOffsets,
-    StreamFetch,
-    UpdateOffsets,
-    UpdateConsumerOffset,
-    DeleteConsumerOffset,
-    FetchConsumerOffsets,
-}
-
 /// A length of time, in JSON a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
@@ -340,33 +321,6 @@ impl Effect {
             Effect::Unadvertised {} => &["plane", "request"],
             Effect::EmptyCluster {} | Effect::PlatformVersion { .. } => &[],
         }
-    }
-}
-
-impl RequestName {
-    /// Its key on a server, if that knows it: both kinds of servers number their requests on their own.
-    fn key_on(self, plane: Plane) -> Option<u16> {
-        match (plane, self) {
-            (_, Self::ApiVersions) => Some(18),
-            (Plane::Controller, Self::Create) => Some(1001),
-            (Plane::Controller, Self::Delete) => Some(1002),
-            (Plane::Controller, Self::List) => Some(1003),
-            (Plane::Controller, Self::Watch) => Some(1004),
-            (Plane::Controller, Self::Update) => Some(1006),
-            (Plane::Unit(_), Self::Produce) => Some(0),
-            (Plane::Unit(_), Self::FetchOffsets) => Some(1002),
-            (Plane::Unit(_), Self::StreamFetch) => Some(1003),
-            (Plane::Unit(_), Self::UpdateOffsets) => Some(1005),
-            (Plane::Unit(_), Self::UpdateConsumerOffset) => Some(1006),
-            (Plane::Unit(_), Self::DeleteConsumerOffset) => Some(1007),
-            (Plane::Unit(_), Self::FetchConsumerOffsets) => Some(1008),
-            _ => None,
-        }
-    }
-
-    /// Whether a request is answered more than once.
-    pub(crate) fn is_followed(plane: Plane, key: u16) -> bool {
-        [Self::Watch, Self::StreamFetch].iter().any(|name| name.key_on(plane) == Some(key))
     }
 }
 

@@ -13,11 +13,13 @@ mod connection;
 mod held;
 mod kinds;
 mod registry;
+mod requests;
 
 pub(crate) use self::connection::{Answer, ConnectionFaults, Direction, Fate};
 pub(crate) use self::held::HeldAnswers;
 pub use self::kinds::{
-    Effect, Fault, FaultError, Interruption, PlaneKind, PlaneSelector, RequestName, Seconds, Selector, When,
+    Effect, Fault, FaultError, Interruption, PlaneKind, PlaneSelector, Seconds, Selector, When,
 };
 pub(crate) use self::registry::Faults;
 pub use self::registry::{ClearError, FaultId, InjectedFault};
+pub use self::requests::RequestName;

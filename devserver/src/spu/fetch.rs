@@ -15,7 +15,8 @@ pub(super) async fn fetch(
     spu: SpuId,
     request: FileFetchRequest,
 ) -> FetchResponse<Records> {
-    let (isolation, cut) = (request.isolation_level, cluster.config.cut_batches);
+    // Cut as on the real server, always: no client that cannot read cut batches sends this request.
+    let (isolation, cut) = (request.isolation_level, true);
     // Per partition, and a negative limit is a huge one, both as on the real server.
     let max_bytes = request.max_bytes as u32 as usize;
     let mut response = FetchResponse::default();

@@ -173,7 +173,7 @@ mod tests {
         let cluster = Arc::new(Cluster::open(Config::default(), [object]).expect("a cluster"));
         let closed = CancellationToken::new();
         let faults = ConnectionFaults::new(cluster.faults.clone(), Plane::Unit(FIRST_SPU));
-        let outbox = Outbox::new(Box::new(tokio::io::sink()), closed.clone(), faults, false);
+        let outbox = Outbox::new(Box::new(tokio::io::sink()), closed.clone(), faults, Arc::default(), false);
         let mut unit = Unit::new(cluster.clone(), FIRST_SPU, Arc::new(outbox), closed.clone());
         let mut request = DefaultStreamFetchRequest::builder();
         request.topic(CONSUMER_STORAGE_TOPIC.to_owned()).max_bytes(1);

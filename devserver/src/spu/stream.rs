@@ -102,8 +102,10 @@ impl Streams {
         };
         let modules = request.smartmodules;
         let closed = self.closed.clone();
+        let open = self.outbox.counts().stream();
         // Waited for when the server ends: a stream keeps the data directory open.
         self.cluster.tasks.spawn(async move {
+            let _open = open;
             // A stream that panics takes its connection with it: the client must not wait for ever.
             let guard = closed.clone().drop_guard();
             let ended = tokio::select! {

@@ -87,6 +87,10 @@ fn orders_are_answered_line_by_line() {
         (r#"{"stop_spu": 5002}"#, r#"{"done":true}"#),
         (r#"{"start_spu": 5002}"#, r#"{"done":true}"#),
         (r#"{"close_connections": true}"#, r#"{"done":true}"#),
+        (
+            r#"{"counters": true}"#,
+            r#"{"counters":{"controller":{"requests":{},"connections_opened":0,"connections_open":0,"streams_opened":0,"streams_open":0,"received_bytes":0,"sent_bytes":0},"spus":{}}}"#,
+        ),
     ] {
         assert_eq!(orders.give(order), expected, "{order}");
     }

@@ -19,6 +19,7 @@ use fluvio_sc_schema::{AdminSpec, TryEncodableFrom};
 use fluvio_spu_schema::Isolation::{ReadCommitted, ReadUncommitted};
 use std::time::Duration;
 use wire::batch::{Batches, Rest};
+use wire::memory::Memory;
 use wire::view::decode;
 
 /// How long a connection that must stay silent is listened to.
@@ -128,9 +129,9 @@ async fn answers_are_cut_and_corrupted() {
     fixture.clear(fault);
 
     fixture.fault(r#"{"kind": "corrupt-crc", "count": 1}"#);
-    assert!(decode(&read(&fixture).await, 0, true).error.is_some());
+    assert!(decode(&read(&fixture).await, 0, true, &Memory::default()).error.is_some());
     // What is stored is sound.
-    assert!(decode(&read(&fixture).await, 0, true).error.is_none());
+    assert!(decode(&read(&fixture).await, 0, true, &Memory::default()).error.is_none());
     fixture.server.shutdown().await;
 }
 

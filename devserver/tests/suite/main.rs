@@ -4,12 +4,14 @@ mod common;
 
 mod command_line;
 mod control;
+mod counters;
 mod durable;
 mod faults;
 mod faults_cluster;
 mod full_disk;
 mod hostile;
 mod kills;
+mod latency;
 mod leaders;
 mod load;
 mod objects;

@@ -1,25 +1,20 @@
-//! Where the fetch loops put batches and the consumer takes them: bounded, in turn, and able to say when there is
-//! something.
+//! Where the driver puts batches and the consumer takes them: in turn, and able to say when there is something.
 //!
-//! A batch counts against its partition's share until it is taken, not until it is freed.
+//! What waits here is bounded by the budget: each batch carries what it was charged until it is taken, not until it is
+//! freed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{Batch, Taken};
+use crate::budget::Charge;
 use crate::error::{Error, Result};
-
-/// What one answer of the server may hold.
-const MIN_ANSWER: usize = 64 * 1024;
-const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Batches that wait to be taken.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    prefetch: usize,
     state: Mutex<State>,
     /// Whether there is something to take.
     filled: watch::Sender<bool>,
@@ -32,23 +27,24 @@ struct State {
     turns: VecDeque<u32>,
     /// Partitions that are still fetched.
     live: usize,
+    /// Whether the consumer as a whole has ended.
+    ended: bool,
+    /// Why; told once, after all batches.
+    error: Option<Error>,
     closed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    batches: VecDeque<Batch>,
-    bytes: usize,
+    batches: VecDeque<(Batch, Option<Charge>)>,
     /// Why the partition ended; told after its batches.
     error: Option<Error>,
     queued: bool,
-    /// Wakes the fetch loop when a batch was taken.
-    taken: Arc<Notify>,
 }
 
 impl Buffer {
-    pub(super) fn new(prefetch: usize) -> Self {
-        Buffer { prefetch, state: Mutex::default(), filled: watch::Sender::new(false) }
+    pub(super) fn new() -> Self {
+        Buffer { state: Mutex::default(), filled: watch::Sender::new(false) }
     }
 
     /// A partition begins.
@@ -62,38 +58,37 @@ impl Buffer {
         }
     }
 
-    /// The most that the next answer of one partition should hold, in bytes.
-    pub(super) fn answer_bytes(&self) -> usize {
-        let live = self.state.lock().live.max(1);
-        (self.prefetch / live).clamp(MIN_ANSWER, MAX_ANSWER)
-    }
-
     /// Puts a batch in.
-    pub(super) fn push(&self, batch: Batch) {
+    pub(super) fn push(&self, batch: Batch, charge: Option<Charge>) {
         let mut state = self.state.lock();
         if state.closed {
             return;
         }
         let partition = batch.partition;
-        let waiting = state.partitions.entry(partition).or_default();
-        waiting.bytes += batch.data.len();
-        waiting.batches.push_back(batch);
+        state.partitions.entry(partition).or_default().batches.push_back((batch, charge));
         self.enqueue(state, partition);
     }
 
     /// A partition ends with an error.
     pub(super) fn fail(&self, partition: u32, error: Error) {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || state.ended {
             return;
         }
         state.live -= 1;
         state.partitions.entry(partition).or_default().error = Some(error);
-        // The shares of the others have grown.
-        for waiting in state.partitions.values() {
-            waiting.taken.notify_one();
-        }
         self.enqueue(state, partition);
+    }
+
+    /// The consumer as a whole ends with an error, after what was put in before.
+    pub(super) fn end(&self, error: Error) {
+        let mut state = self.state.lock();
+        if state.closed || std::mem::replace(&mut state.ended, true) {
+            return;
+        }
+        state.live = 0;
+        state.error = Some(error);
+        self.filled.send_if_modified(|filled| !std::mem::replace(filled, true));
     }
 
     fn enqueue(&self, mut state: parking_lot::MutexGuard<'_, State>, partition: u32) {
@@ -104,28 +99,6 @@ impl Buffer {
         self.filled.send_if_modified(|filled| !std::mem::replace(filled, true));
     }
 
-    /// Waits until the partition may receive another answer of `answer` bytes.
-    pub(super) async fn room(&self, partition: u32, answer: usize) {
-        let taken = Arc::clone(&self.state.lock().partitions.entry(partition).or_default().taken);
-        while !self.has_room(partition, answer) {
-            // Keeps a permit if the batch is taken between the check and the wait.
-            taken.notified().await;
-        }
-    }
-
-    fn has_room(&self, partition: u32, answer: usize) -> bool {
-        self.has_room_for(partition, 0, answer)
-    }
-
-    /// Whether the partition may receive another answer of `answer` bytes when `coming` bytes are about to be put in:
-    /// its share is not used up, or nothing waits.
-    pub(super) fn has_room_for(&self, partition: u32, coming: usize, answer: usize) -> bool {
-        let state = self.state.lock();
-        let share = self.prefetch / state.live.max(1);
-        let bytes = coming + state.partitions.get(&partition).map_or(0, |waiting| waiting.bytes);
-        bytes == 0 || bytes + answer <= share
-    }
-
     /// Completes once [`Buffer::take`] has something to tell.
     pub(super) async fn wait(&self) {
         // The sender is in `self`: it cannot be gone.
@@ -133,31 +106,40 @@ impl Buffer {
     }
 
     pub(super) fn take(&self) -> Result<Taken> {
+        // Dropped behind the lock: the end of a charge lets others in.
+        let mut taken_charge = None;
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.closed {
             return Err(Error::closed("consumer"));
         }
         let Some(partition) = state.turns.pop_front() else {
-            return Ok(if state.live == 0 { Taken::End } else { Taken::Empty });
+            return match state.error.take() {
+                Some(error) => Err(error),
+                None if state.live == 0 => Ok(Taken::End),
+                None => Ok(Taken::Empty),
+            };
         };
         let waiting = state.partitions.entry(partition).or_default();
         let outcome = match waiting.batches.pop_front() {
-            Some(batch) => {
-                waiting.bytes -= batch.data.len();
+            Some((batch, charge)) => {
+                taken_charge = charge;
                 Ok(Taken::Batch(batch))
             }
             None => waiting.error.take().map_or(Ok(Taken::Empty), Err),
         };
-        waiting.taken.notify_one();
         waiting.queued = !waiting.batches.is_empty() || waiting.error.is_some();
         if waiting.queued {
             state.turns.push_back(partition);
+        } else if waiting.batches.capacity() > 0 {
+            waiting.batches = VecDeque::new();
         }
         // Once all partitions have ended there is always something to tell: the end.
         if state.turns.is_empty() && state.live > 0 {
             self.filled.send_if_modified(|filled| std::mem::replace(filled, false));
         }
+        drop(guard);
+        drop(taken_charge);
         outcome
     }
 
@@ -198,11 +180,11 @@ mod tests {
 
     #[test]
     fn partitions_take_turns_and_errors_come_last() {
-        let buffer = Buffer::new(1 << 20);
+        let buffer = Buffer::new();
         buffer.add(0);
         buffer.add(1);
         for partition in [0, 0, 1] {
-            buffer.push(batch(partition, 10));
+            buffer.push(batch(partition, 10), None);
         }
         buffer.fail(0, Error::new(ErrorKind::Corrupt, "bad"));
         assert_eq!(partition_of(buffer.take()), Some(0));
@@ -210,33 +192,50 @@ mod tests {
         assert_eq!(partition_of(buffer.take()), Some(0));
         assert_eq!(buffer.take().unwrap_err().kind(), ErrorKind::Corrupt);
         assert!(matches!(buffer.take(), Ok(Taken::Empty)));
-        buffer.fail(1, Error::new(ErrorKind::TopicDeleted, "gone"));
-        assert_eq!(buffer.take().unwrap_err().kind(), ErrorKind::TopicDeleted);
+        buffer.fail(1, Error::new(ErrorKind::OffsetEvicted, "gone"));
+        assert_eq!(buffer.take().unwrap_err().kind(), ErrorKind::OffsetEvicted);
         assert!(matches!(buffer.take(), Ok(Taken::End)));
         assert!(matches!(buffer.take(), Ok(Taken::End)));
         buffer.close();
         assert_eq!(buffer.take().unwrap_err().kind(), ErrorKind::Closed);
     }
 
-    #[test]
-    fn room_is_shared_and_one_answer_always_fits() {
-        let buffer = Buffer::new(1000);
+    #[tokio::test]
+    async fn the_end_of_all_is_told_once_and_last() {
+        let buffer = Buffer::new();
         buffer.add(0);
         buffer.add(1);
-        assert!(buffer.has_room(0, 5000));
-        buffer.push(batch(0, 300));
-        assert!(buffer.has_room(0, 200));
-        assert!(!buffer.has_room(0, 201));
-        assert!(buffer.has_room(1, 500));
-        buffer.take().unwrap();
-        assert!(buffer.has_room(0, 5000));
+        buffer.push(batch(1, 10), None);
+        buffer.end(Error::new(ErrorKind::TopicDeleted, "gone"));
+        buffer.end(Error::new(ErrorKind::TopicDeleted, "gone again"));
+        buffer.wait().await;
+        assert_eq!(partition_of(buffer.take()), Some(1));
+        buffer.wait().await;
+        assert_eq!(buffer.take().unwrap_err().message(), "gone");
+        buffer.wait().await;
+        assert!(matches!(buffer.take(), Ok(Taken::End)));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_is_no_longer_charged() {
+        let budget = crate::budget::Budget::new(1000);
+        let buffer = Buffer::new();
+        buffer.add(0);
+        let mut charge = budget.admit(2000).await;
+        assert!(charge.decode(0));
+        buffer.push(batch(0, 1), Some(charge));
+        let mut next = std::pin::pin!(budget.admit(1000));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        let taken = buffer.take();
+        assert!(futures_util::poll!(next).is_ready());
+        drop(taken);
     }
 
     #[tokio::test]
     async fn ready_is_level_triggered() {
-        let buffer = Buffer::new(1000);
+        let buffer = Buffer::new();
         buffer.add(0);
-        buffer.push(batch(0, 1));
+        buffer.push(batch(0, 1), None);
         buffer.wait().await;
         buffer.wait().await;
         buffer.take().unwrap();
@@ -247,21 +246,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_of_one_partition_is_room_for_another() {
-        let buffer = Buffer::new(1000);
-        buffer.add(0);
-        buffer.add(1);
-        buffer.push(batch(0, 400));
-        let room = buffer.room(0, 300);
-        tokio::pin!(room);
-        assert!(futures_util::poll!(room.as_mut()).is_pending());
-        buffer.fail(1, Error::new(ErrorKind::TopicDeleted, "gone"));
-        tokio::time::timeout(std::time::Duration::from_secs(10), room).await.expect("room is noticed");
-    }
-
-    #[tokio::test]
     async fn a_partition_that_comes_after_the_end_is_waited_for() {
-        let buffer = Buffer::new(1000);
+        let buffer = Buffer::new();
         buffer.add(0);
         buffer.fail(0, Error::new(ErrorKind::Corrupt, "bad"));
         buffer.take().unwrap_err();
@@ -270,7 +256,7 @@ mod tests {
         let wait = buffer.wait();
         tokio::pin!(wait);
         assert!(futures_util::poll!(wait.as_mut()).is_pending());
-        buffer.push(batch(1, 10));
+        buffer.push(batch(1, 10), None);
         wait.await;
     }
 }

@@ -1,28 +1,34 @@
-//! The consumer: one fetch loop per partition, one bounded buffer, batches taken one by one.
+//! The consumer: a session per partition, one task that drives them, one budget of bytes, batches taken one by one.
 //!
 //! What holds: every record from the start offset on is handed out once, in the order of its partition; only complete
-//! batches are acknowledged to the server, so a cut answer or a lost connection loses nothing; memory is bounded, and
+//! batches are acknowledged to the server, so a cut answer or a lost connection loses nothing; a topic that is deleted ends
+//! the consumer as a whole, once, and nothing of a new topic of its name is handed out; memory is bounded by the budget, and
 //! whoever takes slowly slows down nobody else. Waiting consumes nothing, so a wait can be dropped at any moment.
 
+mod actions;
+mod answers;
 mod buffer;
-mod connections;
-mod fetch;
+mod driver;
+mod log_end;
 mod options;
+mod requests;
+mod spu;
 mod start;
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use wire::view::RecordColumns;
 
 pub use options::{ConsumerOptions, Start};
 
+use crate::budget::Budget;
 use crate::cluster::Cluster;
 use crate::error::Result;
+use crate::link::{Links, Settings};
 use buffer::Buffer;
-use connections::Connections;
+use driver::{Driver, Parts};
 
 /// What [`Consumer::take`] found.
 #[derive(Debug)]
@@ -82,47 +88,35 @@ pub struct Consumer {
     core: Arc<Core>,
 }
 
-/// What the handle and the fetch loops share.
+/// What the handle and the driver share.
 #[derive(Debug)]
 struct Core {
-    cluster: Arc<Cluster>,
     topic: String,
-    options: ConsumerOptions,
-    buffer: Buffer,
-    connections: Connections,
-    tasks: Mutex<Tasks>,
-}
-
-#[derive(Debug, Default)]
-struct Tasks {
-    closed: bool,
-    running: Vec<AbortHandle>,
+    buffer: Arc<Buffer>,
+    links: Arc<Links>,
+    driver: AbortHandle,
 }
 
 impl Consumer {
     pub(crate) async fn open(cluster: Arc<Cluster>, topic: &str, options: ConsumerOptions) -> Result<Self> {
         options.check()?;
-        let count = cluster.partition_count(topic).await?;
+        let followed = cluster.topic(topic).await?;
+        let count = followed.partition_count();
         let partitions = options.select(topic, count)?;
-        let core = Arc::new(Core {
-            buffer: Buffer::new(options.prefetch_bytes),
-            cluster,
-            topic: topic.to_owned(),
+        let budget = Budget::new(options.prefetch_bytes);
+        let settings = Settings { budget: Some(Arc::clone(&budget)), ..cluster.settings.clone() };
+        let (links, buffer) = (Arc::new(Links::new(settings)), Arc::new(Buffer::new()));
+        let parts = Parts {
+            topic: followed,
             options,
-            connections: Connections::default(),
-            tasks: Mutex::default(),
-        });
-        // Closes what was begun if this future is dropped or fails.
-        let consumer = Consumer { core: Arc::clone(&core) };
-        let positions = start::resolve(&core, &partitions).await?;
-        for (partition, position) in positions {
-            core.follow(partition, position);
-        }
-        if core.options.partitions.is_none() {
-            let weak = Arc::downgrade(&core);
-            core.spawn(follow_new_partitions(weak, count, core.cluster.view.changes()));
-        }
-        Ok(consumer)
+            budget,
+            buffer: Arc::clone(&buffer),
+            links: Arc::clone(&links),
+            cluster,
+        };
+        let positions = start::resolve(&parts, &partitions).await?;
+        let driver = tokio::spawn(Driver::new(parts, count, positions).run()).abort_handle();
+        Ok(Consumer { core: Arc::new(Core { topic: topic.to_owned(), buffer, links, driver }) })
     }
 
     /// The topic.
@@ -178,48 +172,9 @@ impl WeakConsumer {
 }
 
 impl Core {
-    /// Starts to fetch a partition.
-    fn follow(self: &Arc<Self>, partition: u32, position: i64) {
-        self.buffer.add(partition);
-        self.spawn(fetch::run(Arc::clone(self), partition, position));
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock();
-        if !tasks.closed {
-            tasks.running.retain(|task| !task.is_finished());
-            tasks.running.push(tokio::spawn(task).abort_handle());
-        }
-    }
-
     fn close(&self) {
-        let running = {
-            let mut tasks = self.tasks.lock();
-            tasks.closed = true;
-            std::mem::take(&mut tasks.running)
-        };
-        for task in running {
-            task.abort();
-        }
-        self.connections.clear();
+        self.driver.abort();
+        self.links.close();
         self.buffer.close();
-    }
-}
-
-/// Partitions that are added to the topic are read from their first record.
-async fn follow_new_partitions(
-    core: Weak<Core>,
-    mut known: u32,
-    mut changes: tokio::sync::watch::Receiver<u64>,
-) {
-    // They may have been added since they were counted.
-    changes.mark_changed();
-    while changes.changed().await.is_ok() {
-        let Some(core) = core.upgrade() else { return };
-        let count = core.cluster.view.partition_count(&core.topic).unwrap_or(known);
-        for partition in known..count {
-            core.follow(partition, 0);
-        }
-        known = known.max(count);
     }
 }

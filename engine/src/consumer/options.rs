@@ -1,13 +1,13 @@
 //! Consumer options.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::parse_json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Isolation;
 
 /// What to read and how much to hold. As JSON: `{"start": {"beginning": 0}}`; unknown fields are refused.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsumerOptions {
     /// The partitions to read; all of them, those that are added later too, if absent.
@@ -22,8 +22,9 @@ pub struct ConsumerOptions {
     pub check_crc: bool,
 }
 
-/// Where to start, resolved when the consumer is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Where to start, resolved when the consumer is opened. The end is that of what may be read: by the isolation, of the log
+/// or of what is replicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// So many records behind the first one that is there, at most at the end.
@@ -82,10 +83,11 @@ impl ConsumerOptions {
         selected.dedup();
         match selected.iter().find(|partition| **partition >= count) {
             None => Ok(selected),
-            Some(partition) => Err(Error::new(
-                ErrorKind::PartitionNotFound,
-                format!("topic {topic:?} has no partition {partition}, it has {count}"),
-            )),
+            Some(partition) => {
+                let message = format!("topic {topic:?} has no partition {partition}, it has {count}");
+                let error = Error::new(ErrorKind::PartitionNotFound, message);
+                Err(error.with_partition(topic, *partition))
+            }
         }
     }
 }
@@ -109,6 +111,8 @@ mod tests {
         }
         let options = ConsumerOptions::from_json(r#"{"partitions": [2, 1, 2]}"#).unwrap();
         assert_eq!(options.select("t", 3).unwrap(), [1, 2]);
-        assert_eq!(options.select("t", 2).unwrap_err().kind(), ErrorKind::PartitionNotFound);
+        let error = options.select("t", 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PartitionNotFound);
+        assert_eq!((error.topic(), error.partition()), (Some("t"), Some(2)));
     }
 }

@@ -1,191 +1,216 @@
-//! What the handles of one producer and its dispatcher share: the partitions, the room, and how both ends meet.
+//! What the handles of one producer and its driver share: the partitions, the room, and how both ends meet.
 //!
 //! Whoever accepts records holds the read lock of `partitions` meanwhile; whoever closes takes the write lock once after
 //! it has set `closed`. So what was accepted before is seen by the flush that follows.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use wire::builder::{EMPTY_LEN, max_record_len};
-use wire::pool::Pool;
+use tokio::sync::{Notify, Semaphore, watch};
+use wire::builder::max_record_len;
 
-use super::outcome::Tally;
-use super::partition::{Batch, Partition, Queue};
+use super::handlers::{Tally, Waiters};
+use super::partition::{Buffers, Partition, Queue, Waiting};
 use super::partitioner::Partitioner;
-use super::{Many, NO_KEY, ProducerOptions, RECORD_OVERHEAD, Room, dispatcher};
+use super::room::MANY_OVERHEAD;
+use super::{Isolation, Many, ProducerOptions, driver};
 use crate::cluster::Cluster;
-use crate::error::{Error, ErrorKind, Result};
+use crate::directory::Topic;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::link::Links;
 
-/// Buffers of sealed batches that are kept for later ones.
-const KEPT_BUFFERS: usize = 32;
-
-/// What the handles and the dispatcher share.
+/// What the handles and the driver share.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) topic: String,
+    pub(super) topic: Topic,
+    /// For requests that wait for replication, and so hold up what comes behind them.
+    pub(super) own_links: Links,
     pub(super) options: ProducerOptions,
     pub(super) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(super) partitioner: Partitioner,
     pub(super) room: Arc<Semaphore>,
-    /// Partitions that have something to send and are not yet known to the dispatcher.
-    pub(super) dirty: Mutex<Vec<Arc<Partition>>>,
-    /// For batches, so that their memory is used again.
-    pub(super) buffers: Pool,
+    /// How many wait for room: nothing may linger then.
+    pub(super) pressed: AtomicUsize,
+    /// Partitions that have something to send and are not yet known to the driver.
+    pub(super) dirty: Mutex<Vec<u32>>,
+    /// Records of a `send_many` that were refused when it was accepted: told by the driver like all others.
+    pub(super) refused: Mutex<Vec<(u32, Waiters, Error)>>,
+    pub(super) buffers: Arc<Buffers>,
     pub(super) wake: Notify,
+    /// Somebody asked for a partition that is not known.
+    pub(super) look_up: AtomicBool,
     /// Counts resolved batches, for those who flush.
     pub(super) progress: watch::Sender<u64>,
     pub(super) closed: AtomicBool,
-    /// Set once nothing can be sent any more: the dispatcher ends when the queues are empty.
+    /// Set once nothing can be sent any more: the driver ends when the queues are empty.
     pub(super) ending: AtomicBool,
+    /// Why nothing can be sent any more, once the topic is over.
+    pub(super) over: OnceLock<Error>,
     /// Why what is unanswered is given up, once it is.
     pub(super) given_up: OnceLock<Error>,
-    /// True once the dispatcher has ended.
+    /// True once the driver has ended.
     pub(super) ended: watch::Sender<bool>,
 }
 
-impl Many<'_> {
-    pub(super) fn len(&self) -> usize {
-        self.value_lengths.len()
-    }
+/// Counts one who waits for room.
+pub(super) struct Pressing<'a>(&'a Core);
 
-    pub(super) fn key_length(&self, index: usize) -> Option<usize> {
-        self.key_lengths
-            .map(|lengths| lengths[index])
-            .filter(|length| *length != NO_KEY)
-            .map(|length| length as usize)
-    }
-
-    pub(super) fn check(&self, core: &Core) -> Result<()> {
-        if let Some(keys) = self.key_lengths
-            && keys.len() != self.len()
-        {
-            return Err(Error::invalid(format!("{} key lengths for {} values", keys.len(), self.len())));
-        }
-        let mut total = 0usize;
-        for (index, value) in self.value_lengths.iter().enumerate() {
-            let key = self.key_length(index).unwrap_or(0);
-            let length = *value as usize + key;
-            core.check_length(length).map_err(|error| error.with_detail("record", index))?;
-            total += length;
-        }
-        if total == self.arena.len() {
-            Ok(())
-        } else {
-            Err(Error::invalid(format!(
-                "the lengths add up to {total} bytes, the arena has {}",
-                self.arena.len()
-            )))
-        }
-    }
-
-    /// How many of the first records fit into `available` bytes, and the bytes that they take.
-    pub(super) fn fitting(&self, available: usize) -> (usize, usize) {
-        let mut needed = 0;
-        for index in 0..self.len() {
-            let length = self.value_lengths[index] as usize + self.key_length(index).unwrap_or(0);
-            if needed + length + RECORD_OVERHEAD > available {
-                return (index, needed);
-            }
-            needed += length + RECORD_OVERHEAD;
-        }
-        (self.len(), needed)
+impl Drop for Pressing<'_> {
+    fn drop(&mut self) {
+        self.0.pressed.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Core {
-    /// Waits for the partitions of the topic and starts the dispatcher.
+    /// Waits for the partitions of the topic and starts the driver.
     pub(super) async fn open(
         cluster: Arc<Cluster>,
         topic: &str,
         options: ProducerOptions,
     ) -> Result<Arc<Self>> {
         options.check()?;
-        let count = cluster.partition_count(topic).await?;
+        let topic = cluster.topic(topic).await?;
+        let count = topic.partition_count();
+        let buffers = Buffers::new(options.batch_bytes(), options.buffer_bytes, options.delivery_timeout());
         let core = Arc::new(Core {
             room: Arc::new(Semaphore::new(options.buffer_bytes)),
+            own_links: Links::new(cluster.settings.clone()),
             cluster,
-            topic: topic.to_owned(),
+            topic,
             options,
             partitions: RwLock::new((0..count).map(|index| Arc::new(Partition::new(index))).collect()),
             partitioner: Partitioner::default(),
+            pressed: AtomicUsize::new(0),
             dirty: Mutex::default(),
-            buffers: Pool::new(KEPT_BUFFERS),
+            refused: Mutex::default(),
+            buffers: Arc::new(buffers),
             wake: Notify::new(),
+            look_up: AtomicBool::new(false),
             progress: watch::Sender::new(0),
             closed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            over: OnceLock::new(),
             given_up: OnceLock::new(),
             ended: watch::Sender::new(false),
         });
-        tokio::spawn(dispatcher::run(Arc::clone(&core)));
+        tokio::spawn(driver::run(Arc::clone(&core)));
         Ok(core)
     }
 
+    pub(super) fn committed(&self) -> bool {
+        self.options.isolation == Isolation::ReadCommitted
+    }
+
     pub(super) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
-    }
-
-    pub(super) fn check_size(&self, key: Option<&[u8]>, value: &[u8]) -> Result<()> {
-        self.check_length(key.map_or(0, <[u8]>::len) + value.len())
-    }
-
-    pub(super) fn check_length(&self, length: usize) -> Result<()> {
-        let batch = EMPTY_LEN + max_record_len(None, &[]) + length;
-        let most = self.options.max_request_bytes.min(self.options.buffer_bytes);
-        if batch <= most {
+        if let Some(over) = self.over.get() {
+            return Err(over.clone());
+        }
+        if !self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::RecordTooLarge,
-            format!(
-                "a record of {length} bytes needs {batch} in a request, {most} are allowed: raise max_request_bytes"
-            ),
-        ))
+        // A driver that came to an end by itself says why.
+        match self.given_up.get().filter(|error| error.kind() == ErrorKind::Panic) {
+            Some(error) => Err(error.clone().with_outcome(Outcome::NotSent)),
+            None => Err(self.is_closed()),
+        }
+    }
+
+    fn is_closed(&self) -> Error {
+        Error::closed("producer").with_topic(self.topic.name()).with_outcome(Outcome::NotSent)
+    }
+
+    /// Why there is no room any more.
+    pub(super) fn refusal(&self) -> Error {
+        self.check_open().err().unwrap_or_else(|| self.is_closed())
     }
 
     /// The partitions of a producer that is open. Whoever closes it waits for this lock: what is accepted under it is seen.
-    pub(super) fn open_partitions(&self) -> Result<RwLockReadGuard<'_, Vec<Arc<Partition>>>> {
+    fn open_partitions(&self) -> Result<RwLockReadGuard<'_, Vec<Arc<Partition>>>> {
         let partitions = self.partitions.read();
         self.check_open()?;
         Ok(partitions)
     }
 
-    pub(super) fn choose<'a>(
+    /// Like `open_partitions`; a partition that the cluster has told of is among them. If this one is not, the cluster is
+    /// asked for it once, for the next attempt.
+    pub(super) fn partitions_with(
         &self,
-        partitions: &'a [Arc<Partition>],
         partition: Option<u32>,
-        key: Option<&[u8]>,
-    ) -> Result<&'a Arc<Partition>> {
-        let Some(index) = partition else {
-            return Ok(&partitions[self.partitioner.choose(key, partitions)]);
+    ) -> Result<RwLockReadGuard<'_, Vec<Arc<Partition>>>> {
+        let partitions = self.open_partitions()?;
+        let Some(index) = partition.filter(|index| *index as usize >= partitions.len()) else {
+            return Ok(partitions);
         };
-        partitions.get(index as usize).ok_or_else(|| {
-            Error::new(
-                ErrorKind::PartitionNotFound,
-                format!("topic {:?} has no partition {index}, it has {}", self.topic, partitions.len()),
-            )
-        })
+        drop(partitions);
+        self.grow();
+        let partitions = self.open_partitions()?;
+        if (index as usize) < partitions.len() {
+            return Ok(partitions);
+        }
+        self.look_up.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+        let name = self.topic.name();
+        let message = format!("topic {name:?} has no partition {index}, it has {}", partitions.len());
+        let error = Error::new(ErrorKind::PartitionNotFound, message);
+        Err(error.with_partition(name, index).with_outcome(Outcome::NotSent))
     }
 
-    /// Room for `bytes` from what the caller reserved, else from what is free; `None` if there is not enough.
-    pub(super) fn take_room(
-        self: &Arc<Self>,
-        reserved: &mut Option<Room>,
-        bytes: usize,
-    ) -> Result<Option<OwnedSemaphorePermit>> {
-        if let Some(room) = reserved {
-            if !std::ptr::eq(room.owner.as_ptr(), Arc::as_ptr(self)) {
-                return Err(Error::invalid("the room was reserved at another producer"));
-            }
-            if let Some(part) = room.permit.split(bytes) {
-                return Ok(Some(part));
-            }
+    /// Takes in partitions that were added.
+    pub(super) fn grow(&self) {
+        let count = self.topic.partition_count();
+        let mut partitions = self.partitions.write();
+        let known = partitions.len() as u32;
+        partitions.extend((known..count).map(|index| Arc::new(Partition::new(index))));
+    }
+
+    /// Whether a record for this partition is refused: its SPU cannot be reached, others can, and its records take half of
+    /// the buffer already. So the records for the living have room, however long it is away.
+    pub(super) fn check_share(&self, partition: &Partition, bytes: usize) -> Result<()> {
+        if !partition.is_away() {
+            return Ok(());
         }
-        Ok(Arc::clone(&self.room).try_acquire_many_owned(bytes as u32).ok())
+        let held = partition.queue.lock().share.held.load(Ordering::Relaxed);
+        let most = self.options.buffer_bytes / 2;
+        if held.saturating_add(bytes) <= most
+            || self.partitions.read_recursive().iter().all(|other| other.is_away())
+        {
+            return Ok(());
+        }
+        let name = self.topic.name();
+        let spu = self.topic.leader(partition.index);
+        let who = spu
+            .as_ref()
+            .map_or("nobody leads it".to_owned(), |spu| format!("SPU {} cannot be reached", spu.id));
+        let message = format!(
+            "no room for partition {} of topic {name:?}: {who}, and {held} bytes wait for it, half of the buffer of {}",
+            partition.index, self.options.buffer_bytes
+        );
+        let error = Error::new(ErrorKind::Connection, message).with_partition(name, partition.index);
+        let error = match &spu {
+            Some(spu) => error.with_spu(spu.id, &spu.address),
+            None => error,
+        };
+        Err(error.with_outcome(Outcome::NotSent))
+    }
+
+    /// The queue for a record, locked. Without a key and a partition it is the one whose turn it is.
+    pub(super) fn place<'a>(
+        &self,
+        partitions: &'a [Arc<Partition>],
+        chosen: usize,
+        sticks: bool,
+        record_len: usize,
+    ) -> (usize, MutexGuard<'a, Queue>) {
+        let queue = partitions[chosen].queue.lock();
+        if !sticks || partitions.len() == 1 || !queue.is_full_for(record_len) {
+            return (chosen, queue);
+        }
+        drop(queue);
+        let next = self.partitioner.pass(chosen, partitions);
+        (next, partitions[next].queue.lock())
     }
 
     pub(super) fn append(
@@ -198,7 +223,8 @@ impl Core {
     ) {
         let timestamp = now();
         // Neighbours mostly go to the same partition: its lock is kept until another one's turn comes.
-        let mut current: Option<(usize, MutexGuard<'_, Queue>)> = None;
+        let mut current: Option<(usize, MutexGuard<'_, Queue>, usize)> = None;
+        let mut refused: Vec<(u32, Waiters, Error)> = Vec::new();
         let mut at = 0;
         for index in 0..accepted {
             let key = records.key_length(index).map(|length| &records.arena[at..at + length]);
@@ -209,53 +235,84 @@ impl Core {
                 Some(partition) => partition as usize,
                 None => self.partitioner.choose(key, partitions),
             };
-            if let Some((locked, queue)) = current.take_if(|(locked, _)| *locked != chosen) {
-                self.announce(&partitions[locked], queue);
+            let room = key.map_or(0, <[u8]>::len) + value.len() + MANY_OVERHEAD;
+            let sticks = partition.is_none() && key.is_none();
+            let record_len = max_record_len(key, value);
+            let goes_on = current.as_ref().is_some_and(|(locked, queue, _)| {
+                *locked == chosen && !(sticks && queue.is_full_for(record_len))
+            });
+            if !goes_on {
+                self.let_go(partitions, current.take());
+                if partitions[chosen].is_away()
+                    && let Err(error) = self.check_share(&partitions[chosen], room)
+                {
+                    self.room.add_permits(room);
+                    let mut waiters = Waiters::default();
+                    waiters.push_many(tally, index as u32);
+                    refused.push((chosen as u32, waiters, error));
+                    continue;
+                }
+                let (locked, queue) = self.place(partitions, chosen, sticks, record_len);
+                current = Some((locked, queue, 0));
             }
-            let (_, queue) = current.get_or_insert_with(|| (chosen, partitions[chosen].queue.lock()));
-            queue.push(self, key, value, timestamp);
+            let Some((_, queue, held)) = &mut current else { continue };
+            queue.push(&self.buffers, (key, value), room, timestamp);
             queue.open_waiters().push_many(tally, index as u32);
+            *held += room;
         }
-        if let Some((locked, queue)) = current {
-            self.announce(&partitions[locked], queue);
-        }
-    }
-
-    /// Tells the dispatcher of a partition that has something to send, unless it knows.
-    pub(super) fn announce(&self, partition: &Arc<Partition>, mut queue: MutexGuard<'_, Queue>) {
-        let wake = if queue.known {
-            queue.wake_when_sealed && queue.lingers_until(Duration::ZERO).is_none() && {
-                queue.wake_when_sealed = false;
-                true
-            }
-        } else {
-            queue.known = true;
-            self.dirty.lock().push(Arc::clone(partition));
-            true
-        };
-        drop(queue);
-        if wake {
+        self.let_go(partitions, current);
+        if !refused.is_empty() {
+            self.refused.lock().extend(refused);
             self.wake.notify_one();
         }
     }
 
+    fn let_go(&self, partitions: &[Arc<Partition>], current: Option<(usize, MutexGuard<'_, Queue>, usize)>) {
+        if let Some((locked, queue, held)) = current {
+            queue.count(held);
+            self.announce(&partitions[locked], queue);
+        }
+    }
+
+    /// Tells the driver of a partition that has something to send, unless it knows.
+    pub(super) fn announce(&self, partition: &Partition, mut queue: MutexGuard<'_, Queue>) {
+        let wake = !std::mem::replace(&mut queue.known, true)
+            || (queue.has_full() && std::mem::take(&mut queue.wake_when_full));
+        drop(queue);
+        if wake {
+            self.dirty.lock().push(partition.index);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for room with everything else in line: nothing lingers meanwhile.
+    pub(super) fn press(&self) -> Pressing<'_> {
+        self.pressed.fetch_add(1, Ordering::Relaxed);
+        self.wake.notify_one();
+        Pressing(self)
+    }
+
     pub(super) async fn flush(&self) {
         let mut progress = self.progress.subscribe();
-        let targets: Vec<(Arc<Partition>, u64)> = self
-            .partitions
-            .read()
-            .iter()
-            .map(|partition| {
-                let mut queue = partition.queue.lock();
-                queue.seal();
-                (Arc::clone(partition), queue.accepted)
-            })
-            .collect();
-        self.wake.notify_one();
-        let done = || targets.iter().all(|(partition, target)| partition.queue.lock().is_told(*target));
-        while !done() {
-            // The sender is in `self`: it cannot be gone.
-            if progress.changed().await.is_err() {
+        let mut targets: Vec<(Arc<Partition>, u64)> = Vec::new();
+        for partition in self.partitions.read().iter() {
+            let mut queue = partition.queue.lock();
+            queue.seal();
+            let accepted = queue.accepted;
+            if !queue.is_told(accepted) {
+                self.announce(partition, queue);
+                targets.push((Arc::clone(partition), accepted));
+            }
+        }
+        loop {
+            // Each is looked at until it is done, and then no more.
+            while let Some((partition, target)) = targets.last()
+                && partition.queue.lock().is_told(*target)
+            {
+                targets.pop();
+            }
+            // Once the driver has ended nothing more is told. The sender is in `self`: it cannot be gone.
+            if targets.is_empty() || *self.ended.borrow() || progress.changed().await.is_err() {
                 return;
             }
         }
@@ -263,29 +320,33 @@ impl Core {
 
     pub(super) async fn close(&self) -> Result<()> {
         self.refuse();
+        let over = *self.ended.borrow();
         let timeout = self.cluster.close_timeout;
         let flushed = tokio::time::timeout(timeout, self.flush()).await;
         let undelivered: u64 = if flushed.is_ok() { 0 } else { self.undelivered() };
-        let error = Error::new(
-            ErrorKind::Timeout,
-            format!(
-                "{undelivered} records of topic {:?} were not acknowledged within {} ms",
-                self.topic,
-                timeout.as_millis()
-            ),
-        )
-        .with_detail("undelivered", undelivered);
-        if flushed.is_err() {
-            // The dispatcher fails what waits and what is unanswered, and ends.
-            let _ = self.given_up.set(error.clone());
+        let name = self.topic.name();
+        let message = format!(
+            "{undelivered} records of topic {name:?} were not acknowledged within {} ms",
+            timeout.as_millis()
+        );
+        if undelivered > 0 {
+            let error = Error::new(ErrorKind::Timeout, message).with_topic(name);
+            // The driver fails what waits and what is unanswered, and ends.
+            let _ = self.given_up.set(error.with_detail("undelivered", undelivered));
         }
         self.end();
         let mut ended = self.ended.subscribe();
         let _ = ended.wait_for(|ended| *ended).await;
-        if undelivered == 0 { Ok(()) } else { Err(error) }
+        // To all who closed it meanwhile, whichever of them gave up. Who comes later has nothing to close.
+        match self.given_up.get() {
+            Some(error) if error.kind() == ErrorKind::Panic => Err(error.clone()),
+            // Each record was told its own outcome.
+            Some(error) if !over => Err(error.clone().with_outcome(Outcome::Unknown)),
+            _ => Ok(()),
+        }
     }
 
-    pub(super) fn undelivered(&self) -> u64 {
+    fn undelivered(&self) -> u64 {
         self.partitions.read().iter().map(|partition| partition.queue.lock().undelivered()).sum()
     }
 
@@ -297,40 +358,19 @@ impl Core {
         drop(self.partitions.write());
     }
 
-    /// Lets the dispatcher end once the queues are empty.
+    /// Lets the driver end once the queues are empty.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Release);
-        self.seal_all();
-    }
-
-    /// Has everything sent that gathers.
-    pub(super) fn seal_all(&self) {
-        for partition in self.partitions.read().iter() {
-            partition.queue.lock().seal();
-        }
         self.wake.notify_one();
     }
 
-    /// Fails everything that waits for one partition.
-    pub(super) fn fail_queued(&self, partition: &Partition, error: &Error) {
-        let batches = partition.queue.lock().take_all();
-        for batch in batches {
-            self.resolve(partition, batch.sealed(), Err(error.clone()));
-        }
-    }
-
-    /// Tells everyone who waits for a batch, and frees its room. It counts as told only afterwards: whoever flushes may
-    /// rely on the handlers having been called.
-    pub(super) fn resolve(&self, partition: &Partition, batch: Batch, result: Result<i64>) {
-        self.room.add_permits(batch.room);
-        batch.waiters.resolve(partition.index, result);
-        partition.queue.lock().told(batch.first, batch.records);
+    /// Tells everyone who waits for a batch. It counts as told only afterwards: whoever flushes may rely on the handlers
+    /// having been called.
+    pub(super) fn tell(&self, partition: &Partition, waiting: Waiting, fate: Result<i64>) {
+        waiting.waiters.resolve(partition.index, fate);
+        partition.queue.lock().told(waiting.first, waiting.records);
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
     }
-}
-
-pub(super) fn record_room(key: Option<&[u8]>, value: &[u8]) -> usize {
-    key.map_or(0, <[u8]>::len) + value.len() + RECORD_OVERHEAD
 }
 
 pub(super) fn now() -> i64 {

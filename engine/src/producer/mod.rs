@@ -3,30 +3,34 @@
 //! What holds: a record that was accepted is sent or its error is reported, exactly once, also when the producer is
 //! dropped; records of one partition keep their order, under retry too as long as `in_flight` is 1; where there is no
 //! room nothing is copied. After a retry a record can be in the log twice: the server may have written a request whose
-//! answer was lost.
+//! answer was lost. What one SPU that cannot be reached keeps waiting takes at most half of the buffer, as long as another
+//! can be reached: beyond that, records for its partitions are refused, and those without a key go elsewhere.
+//!
+//! What is sent to servers, when and what follows is decided by a machine without I/O (`session/produce`).
 
 mod core;
-mod dispatcher;
+mod driver;
+mod handlers;
 mod options;
-mod outcome;
 mod partition;
 mod partitioner;
 mod request;
+mod room;
+mod view;
 
 use std::sync::{Arc, Weak};
 
-use tokio::sync::OwnedSemaphorePermit;
+use wire::builder::max_record_len;
 
+pub use handlers::{Ack, AckHandler, Deliveries, DeliveriesHandler};
 pub use options::{Isolation, ProducerOptions};
-pub use outcome::{Ack, AckHandler, Deliveries, DeliveriesHandler};
+pub use room::{CALL_OVERHEAD, MANY_OVERHEAD, RECORD_OVERHEAD, Room};
 
-use self::core::{Core, now, record_room};
+use self::core::{Core, now};
+use self::room::{CallRoom, Offer, record_room};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use outcome::Tally;
-
-/// Room that a record takes besides its key and value.
-pub const RECORD_OVERHEAD: usize = 32;
+use handlers::Tally;
 
 /// The key length that stands for no key in [`Many`].
 pub const NO_KEY: u32 = u32::MAX;
@@ -51,13 +55,6 @@ pub struct Many<'a> {
     pub value_lengths: &'a [u32],
 }
 
-/// Reserved room in the buffer of one producer. Dropping it gives it back.
-#[derive(Debug)]
-pub struct Room {
-    permit: OwnedSemaphorePermit,
-    owner: Weak<Core>,
-}
-
 /// A producer for one topic. Clones share everything; usable from any task and thread.
 ///
 /// When the last clone is dropped, what was accepted is still sent.
@@ -79,7 +76,7 @@ impl Producer {
 
     /// The topic.
     pub fn topic(&self) -> &str {
-        &self.handle.core.topic
+        self.handle.core.topic.name()
     }
 
     /// Partitions of the topic as far as they are known. Partitions that are added later are picked up.
@@ -87,9 +84,15 @@ impl Producer {
         self.handle.core.partitions.read().len() as u32
     }
 
-    /// Bytes that may wait for their acknowledgement: keys, values and [`RECORD_OVERHEAD`] per record.
+    /// Bytes that records without a fate may take: keys, values, and [`RECORD_OVERHEAD`] per record, or
+    /// [`MANY_OVERHEAD`] per record and [`CALL_OVERHEAD`] per call.
     pub fn buffer_bytes(&self) -> usize {
         self.handle.core.options.buffer_bytes
+    }
+
+    /// The most bytes that key and value of one record can have together.
+    pub fn max_record_bytes(&self) -> usize {
+        self.handle.core.max_record_bytes()
     }
 
     /// Waits, first come first served, until `bytes` are free, and keeps them for the caller. Dropping the future gives
@@ -103,20 +106,20 @@ impl Producer {
                 core.options.buffer_bytes
             )));
         }
-        if core.room.available_permits() < bytes {
-            // Room comes from what is acknowledged, so nothing may linger now.
-            core.seal_all();
-        }
         let owner = Arc::downgrade(core);
         // At most the buffer, which the options keep within 32 bits.
-        let permit = Arc::clone(&core.room).acquire_many_owned(bytes as u32).await;
-        permit.map(|permit| Room { permit, owner }).map_err(|_| Error::closed("producer"))
+        let acquire = Arc::clone(&core.room).acquire_many_owned(bytes as u32);
+        let permit = {
+            let _pressing = (core.room.available_permits() < bytes).then(|| core.press());
+            acquire.await
+        };
+        permit.map(|permit| Room { permit, owner }).map_err(|_| core.refusal())
     }
 
     /// Hands a record over. Never blocks.
     ///
-    /// `key` of `None` is no key, which is not an empty one. Without a `partition`, the key's hash chooses, or round
-    /// robin if there is no key. `room` of a former [`Producer::reserve`] is used first and taken if the record is.
+    /// `key` of `None` is no key, which is not an empty one. Without a `partition` the key's hash chooses; records without
+    /// a key stay in one partition until its batch is full or sent, then go to the next that can be reached. `room` of a former [`Producer::reserve`] is used first and taken if the record is.
     /// `handler` is called once the record is certain to be accepted, and returns whom to tell of its fate; if it fails,
     /// the record is not accepted.
     pub fn send(
@@ -129,24 +132,33 @@ impl Producer {
     ) -> Result<Sent> {
         let core = &self.handle.core;
         core.check_size(key, value)?;
-        let partitions = core.open_partitions()?;
-        let partition = core.choose(&partitions, partition, key)?;
-        let Some(permit) = core.take_room(room, record_room(key, value))? else {
+        core.check_owner(room.as_ref())?;
+        let partitions = core.partitions_with(partition)?;
+        let chosen = match partition {
+            Some(index) => index as usize,
+            None => core.partitioner.choose(key, &partitions),
+        };
+        let bytes = record_room(key, value);
+        core.check_share(&partitions[chosen], bytes)?;
+        let Some(offer) = Offer::find(&core.room, room.as_ref(), bytes) else {
             return Ok(Sent::Full);
         };
         let handler = handler()?;
-        let mut queue = partition.queue.lock();
-        queue.push(core, key, value, now());
+        let sticks = partition.is_none() && key.is_none();
+        let (chosen, mut queue) = core.place(&partitions, chosen, sticks, max_record_len(key, value));
+        queue.push(&core.buffers, (key, value), bytes, now());
         queue.open_waiters().push_one(handler);
-        core.announce(partition, queue);
-        permit.forget();
-        *room = None;
+        queue.count(bytes);
+        core.announce(&partitions[chosen], queue);
+        offer.take(room);
         Ok(Sent::Accepted)
     }
 
     /// Hands over as many of the records as there is room for, in their order, and returns how many: 0 is "full".
     ///
-    /// Like [`Producer::send`] otherwise; `handler` gets the number accepted and is told the fate of all of them at once.
+    /// Like [`Producer::send`] otherwise, but a record takes [`MANY_OVERHEAD`] of room besides its key and value, the call
+    /// [`CALL_OVERHEAD`] until all of them have their fate, and a record that is refused because its SPU cannot be reached
+    /// fails by itself, not the others. `handler` gets the number accepted and is told the fate of all of them at once.
     pub fn send_many(
         &self,
         room: &mut Option<Room>,
@@ -156,23 +168,17 @@ impl Producer {
     ) -> Result<usize> {
         let core = &self.handle.core;
         records.check(core)?;
-        let partitions = core.open_partitions()?;
-        if let Some(partition) = partition {
-            core.choose(&partitions, Some(partition), None)?;
+        core.check_owner(room.as_ref())?;
+        let partitions = core.partitions_with(partition)?;
+        if let Some(index) = partition {
+            core.check_share(&partitions[index as usize], MANY_OVERHEAD)?;
         }
-        let reserved = room.as_ref().map_or(0, |room| room.permit.num_permits());
-        let (accepted, needed) = records.fitting(reserved.max(core.room.available_permits()));
-        if accepted == 0 {
-            return Ok(0);
-        }
-        let Some(permit) = core.take_room(room, needed)? else {
-            // Someone else was faster: as if there had been no room to begin with.
-            return Ok(0);
-        };
-        let tally = Tally::new(accepted, handler(accepted)?);
+        let (accepted, offer) = records.offer(&core.room, room.as_ref());
+        let Some(offer) = offer else { return Ok(0) };
+        let handler = handler(accepted)?;
+        offer.take(room);
+        let tally = Tally::new(accepted, handler, CallRoom::of(&core.room));
         core.append(&partitions, records, accepted, partition, &tally);
-        permit.forget();
-        *room = None;
         Ok(accepted)
     }
 

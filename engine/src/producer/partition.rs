@@ -1,52 +1,136 @@
-//! What waits to be sent to one partition: the open batch that gathers, and sealed batches in their order.
+//! What gathers for one partition: the open batch, and full ones in their order.
+//!
+//! Whoever sends appends here, under the lock of the partition; the driver takes batches out. A buffer is as large as its
+//! batch needs: a thousand open batches do not keep a thousand times the batch size.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use wire::builder::{BatchBuilder, EMPTY_LEN, max_record_len};
-use wire::pool::Pool;
+use wire::pool::{Pool, SMALLEST};
 
-use super::core::{Core, record_room};
-use super::outcome::Waiters;
-use crate::error::Error;
+use super::handlers::Waiters;
+use crate::session::produce::{Front, Parcel};
+
+/// Buffers of open batches that are made in advance, all together.
+const AHEAD_BYTES: usize = 1024 * 1024;
+
+/// A buffer that grows step by step begins with this, or with what its first record needs.
+const FIRST_BYTES: usize = 512;
+
+/// However many batches are open, each may have this.
+const SMALLEST_BATCH: usize = 4 * 1024;
 
 /// One partition of the topic.
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) index: u32,
     pub(super) queue: Mutex<Queue>,
-    reachable: AtomicBool,
+    /// It takes no records at the moment.
+    avoided: AtomicBool,
+    /// Its SPU cannot be reached.
+    away: AtomicBool,
 }
 
 impl Partition {
     pub(super) fn new(index: u32) -> Self {
-        Partition { index, queue: Mutex::default(), reachable: AtomicBool::new(true) }
+        Partition {
+            index,
+            queue: Mutex::default(),
+            avoided: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+        }
     }
 
-    /// Whether the last attempt to reach its leader succeeded.
+    /// Whether records without a key should go here.
     pub(super) fn is_reachable(&self) -> bool {
-        self.reachable.load(Ordering::Relaxed)
+        !self.avoided.load(Ordering::Relaxed) && !self.is_away()
     }
 
-    /// Nothing waits any more, and not because it was sent. The next record tries again.
-    pub(super) fn gave_up(&self, queue: &mut Queue) {
-        queue.known = false;
-        self.set_reachable(true);
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_reachable(&self, reachable: bool) {
-        self.reachable.store(reachable, Ordering::Relaxed);
+    pub(super) fn set_avoided(&self, avoided: bool) {
+        self.avoided.store(avoided, Ordering::Relaxed);
+    }
+
+    /// From now on its records count for this SPU.
+    pub(super) fn set_share(&self, share: &Arc<Share>) {
+        self.away.store(share.away.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        if !Arc::ptr_eq(&queue.share, share) {
+            queue.share = Arc::clone(share);
+        }
     }
 }
 
-/// The records of one partition that wait.
+/// What the records of one SPU take of the buffer.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    pub(super) held: AtomicUsize,
+    pub(super) away: AtomicBool,
+}
+
+/// Memory for batches.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// Of sealed batches, to be used again.
+    pool: Pool,
+    /// What open batches have in advance.
+    ahead: AtomicUsize,
+    /// Batches that are open.
+    open: AtomicUsize,
+    batch_bytes: usize,
+    buffer_bytes: usize,
+    /// How long a batch gathers at most while its SPU cannot be reached, in milliseconds.
+    longest_ms: i64,
+}
+
+impl Buffers {
+    /// The time of a batch is that of its first record, whose end is shared by those that join later. So while an SPU cannot
+    /// be reached a batch takes none any more after an eighth of it: they begin another one. Where answers come, however
+    /// late, batches gather until their turn: more of them than answers would never be sent.
+    pub(super) fn new(batch_bytes: usize, buffer_bytes: usize, delivery_timeout: Duration) -> Self {
+        let kept = (AHEAD_BYTES / batch_bytes).clamp(1, 8);
+        Buffers {
+            pool: Pool::new(kept),
+            ahead: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            batch_bytes,
+            buffer_bytes,
+            longest_ms: i64::try_from(delivery_timeout.as_millis() / 8).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// How large a batch may be now. Where many are open each has its share of a quarter of the buffer: a growing buffer leaves
+    /// pieces behind, and batches as large as the whole buffer's share would leave too many.
+    fn limit(&self) -> usize {
+        let open = self.open.load(Ordering::Relaxed).max(1);
+        self.batch_bytes.min((self.buffer_bytes / 4 / open).max(SMALLEST_BATCH))
+    }
+
+    /// A buffer with room for a batch like the last one, if not too many have that, else for its first record.
+    fn take(&self, hint: usize, needed: usize) -> (Vec<u8>, usize) {
+        if hint >= SMALLEST && self.ahead.load(Ordering::Relaxed) + hint <= AHEAD_BYTES {
+            let buffer = self.pool.take(hint.max(needed));
+            let ahead = buffer.capacity();
+            self.ahead.fetch_add(ahead, Ordering::Relaxed);
+            return (buffer, ahead);
+        }
+        (Vec::with_capacity(needed.max(FIRST_BYTES)), 0)
+    }
+}
+
+/// The records of one partition that gather.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     open: Option<OpenBatch>,
-    sealed: VecDeque<Waiting>,
+    full: VecDeque<OpenBatch>,
     /// Records accepted so far.
     pub(super) accepted: u64,
     /// Records whose fate was told so far.
@@ -54,111 +138,146 @@ pub(super) struct Queue {
     /// The number of the first record of each batch without a fate: with more than one in flight, batches can get theirs
     /// out of order.
     untold: BTreeSet<u64>,
-    /// Whether the dispatcher has this partition in its lists.
+    /// Whether the driver will look at this partition by itself.
     pub(super) known: bool,
-    /// Whether the dispatcher waits for a full batch, because the open one lingers.
-    pub(super) wake_when_sealed: bool,
-    /// Requests with batches of this partition that are unanswered.
-    pub(super) in_flight: usize,
-    /// Nothing is sent before this point in time: the last attempt failed.
-    pub(super) retry_at: Option<Instant>,
+    /// Whether it wants to be told of a full batch.
+    pub(super) wake_when_full: bool,
+    /// Whose records they are.
+    pub(super) share: Arc<Share>,
     /// Size of the last batch: a hint for the next one.
     last_len: usize,
 }
 
-/// A batch that gathers.
+/// A batch that gathers, or waits for its header and checksum.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     first: u64,
     builder: BatchBuilder,
-    /// Where the builder's buffer goes when the batch has its fate.
-    buffers: Pool,
+    buffers: Arc<Buffers>,
+    /// What of its buffer was made in advance.
+    ahead: usize,
     waiters: Waiters,
     room: usize,
     opened: Instant,
-}
-
-/// A batch that waits for its turn.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    /// Header and checksum are still missing.
-    Gathered(OpenBatch),
-    /// It was sent before and comes back for another try.
-    Returned(Batch),
+    /// The same as the timestamp of its first record, which costs nothing to compare.
+    begun_ms: i64,
+    share: Arc<Share>,
 }
 
 /// A complete batch with everyone who waits for it.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Number of its first record among all that its partition accepted.
-    pub(super) first: u64,
+    first: u64,
     pub(super) bytes: Bytes,
-    pub(super) waiters: Waiters,
-    pub(super) records: u32,
+    waiters: Waiters,
+    records: u32,
+    /// What it takes of the buffer.
     pub(super) room: usize,
-    pub(super) opened: Instant,
-    pub(super) attempts: u32,
-    pub(super) last_error: Option<Error>,
+    opened: Instant,
+    pub(super) share: Arc<Share>,
 }
 
-impl Waiting {
+/// Who is told the fate of a batch.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) first: u64,
+    pub(super) records: u32,
+    pub(super) waiters: Waiters,
+}
+
+impl Parcel for Batch {
+    type Waiters = Waiting;
+
+    fn first(&self) -> u64 {
+        self.first
+    }
+
+    fn records(&self) -> u32 {
+        self.records
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    fn waiters(&mut self) -> Waiting {
+        Waiting { first: self.first, records: self.records, waiters: std::mem::take(&mut self.waiters) }
+    }
+}
+
+impl OpenBatch {
+    /// No record follows.
+    fn complete(&mut self) {
+        self.buffers.open.fetch_sub(1, Ordering::Relaxed);
+        self.buffers.ahead.fetch_sub(std::mem::take(&mut self.ahead), Ordering::Relaxed);
+        self.builder.give_back();
+        self.waiters.complete();
+    }
+
     /// Completes header and checksum.
     pub(super) fn sealed(self) -> Batch {
-        match self {
-            Waiting::Returned(batch) => batch,
-            Waiting::Gathered(open) => Batch {
-                first: open.first,
-                records: open.builder.records(),
-                bytes: open.buffers.freeze(open.builder.finish()),
-                waiters: open.waiters,
-                room: open.room,
-                opened: open.opened,
-                attempts: 0,
-                last_error: None,
-            },
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Waiting::Gathered(open) => open.builder.len(),
-            Waiting::Returned(batch) => batch.bytes.len(),
-        }
-    }
-
-    pub(super) fn opened(&self) -> Instant {
-        match self {
-            Waiting::Gathered(open) => open.opened,
-            Waiting::Returned(batch) => batch.opened,
+        Batch {
+            first: self.first,
+            records: self.builder.records(),
+            bytes: self.buffers.pool.freeze(self.builder.finish()),
+            waiters: self.waiters,
+            room: self.room,
+            opened: self.opened,
+            share: self.share,
         }
     }
 }
 
 impl Queue {
-    /// Appends a record; its waiter is to be added to [`Queue::open_waiters`] under the same lock.
-    pub(super) fn push(&mut self, core: &Core, key: Option<&[u8]>, value: &[u8], timestamp: i64) {
+    /// Whether a record of so many bytes would begin another batch although one is open.
+    pub(super) fn is_full_for(&self, record_len: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| open.builder.len() + record_len > open.buffers.limit())
+    }
+
+    /// Appends a record that takes `room` of the buffer; its waiter is to be added to [`Queue::open_waiters`] under the
+    /// same lock.
+    pub(super) fn push(
+        &mut self,
+        buffers: &Arc<Buffers>,
+        (key, value): (Option<&[u8]>, &[u8]),
+        room: usize,
+        timestamp: i64,
+    ) {
         let record_len = max_record_len(key, value);
+        let limit = buffers.limit();
         if let Some(open) = &self.open
-            && (open.builder.len() + record_len > core.options.batch_bytes
-                || !open.builder.accepts(timestamp))
+            && (open.builder.len() + record_len > limit
+                || !open.builder.accepts(timestamp)
+                || (self.share.away.load(Ordering::Relaxed)
+                    && timestamp.saturating_sub(open.begun_ms) > buffers.longest_ms))
         {
             self.seal();
         }
-        let hint = self.last_len.max(512).min(core.options.batch_bytes).max(EMPTY_LEN + record_len);
         let first = self.accepted;
-        let open = self.open.get_or_insert_with(|| OpenBatch {
-            first,
-            builder: BatchBuilder::with_buffer(core.buffers.take(hint)),
-            buffers: core.buffers.clone(),
-            waiters: Waiters::default(),
-            room: 0,
-            opened: Instant::now(),
-        });
-        if open.builder.is_empty() {
+        let open = self.open.get_or_insert_with(|| {
             self.untold.insert(first);
-        }
+            let needed = EMPTY_LEN + record_len;
+            let (buffer, ahead) = buffers.take(self.last_len.min(limit), needed);
+            buffers.open.fetch_add(1, Ordering::Relaxed);
+            OpenBatch {
+                first,
+                builder: BatchBuilder::with_buffer(buffer),
+                buffers: Arc::clone(buffers),
+                ahead,
+                waiters: Waiters::default(),
+                room: 0,
+                opened: tokio::time::Instant::now().into_std(),
+                begun_ms: timestamp,
+                share: Arc::clone(&self.share),
+            }
+        });
+        open.builder.make_room(record_len, limit);
         open.builder.push(key, value, timestamp);
-        open.room += record_room(key, value);
+        open.room += room;
         self.accepted += 1;
     }
 
@@ -171,6 +290,12 @@ impl Queue {
             Some(open) => &mut open.waiters,
             None => unreachable!("a waiter is added after its record"),
         }
+    }
+
+    /// The records that were pushed since take so much of the buffer: they count for their SPU.
+    pub(super) fn count(&self, room: usize) {
+        let share = self.open.as_ref().map_or(&self.share, |open| &open.share);
+        share.held.fetch_add(room, Ordering::Relaxed);
     }
 
     /// The records of a batch were told their fate.
@@ -191,48 +316,60 @@ impl Queue {
 
     /// Ends the open batch: it is sent as soon as its turn comes.
     pub(super) fn seal(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Some(mut open) = self.open.take() {
             self.last_len = open.builder.len();
-            self.sealed.push_back(Waiting::Gathered(open));
+            open.complete();
+            self.full.push_back(open);
         }
     }
 
     /// Whether anything waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_none() && self.sealed.is_empty()
+        self.open.is_none() && self.full.is_empty()
     }
 
-    /// When the oldest batch was opened.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.sealed.front().map(Waiting::opened).or(self.open.as_ref().map(|open| open.opened))
+    /// Whether a batch waits that takes no more records.
+    pub(super) fn has_full(&self) -> bool {
+        !self.full.is_empty()
     }
 
-    /// When the open batch may be sent although it is not full; `None` if a batch can be sent now or nothing waits.
-    pub(super) fn lingers_until(&self, linger: std::time::Duration) -> Option<Instant> {
-        if self.sealed.is_empty() { self.open.as_ref().map(|open| open.opened + linger) } else { None }
+    /// What waits in front.
+    pub(super) fn front(&self) -> Option<Front> {
+        let front = self.full.front().or(self.open.as_ref())?;
+        Some(Front { opened: front.opened, len: front.builder.len(), full: self.has_full() })
     }
 
-    /// Bytes of the batch that [`Queue::pop`] would hand out.
-    pub(super) fn front_len(&self) -> Option<usize> {
-        self.sealed.front().map(Waiting::len).or(self.open.as_ref().map(|open| open.builder.len()))
-    }
-
-    /// The oldest batch.
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
-        if self.sealed.is_empty() {
+    /// The oldest batch, and whether it was still open.
+    pub(super) fn pop(&mut self) -> Option<(OpenBatch, bool)> {
+        let open = self.full.is_empty();
+        if open {
             self.seal();
         }
-        self.sealed.pop_front()
+        Some((self.full.pop_front()?, open))
     }
+}
 
-    /// Puts a batch back in front, for another try.
-    pub(super) fn put_back(&mut self, batch: Batch) {
-        self.sealed.push_front(Waiting::Returned(batch));
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Everything that waits.
-    pub(super) fn take_all(&mut self) -> VecDeque<Waiting> {
-        self.seal();
-        std::mem::take(&mut self.sealed)
+    /// A record that comes while an SPU is away has nearly all of its time; one that waits for an answer goes with the others.
+    #[test]
+    fn an_old_batch_takes_no_record_while_its_spu_is_away() {
+        let buffers = Arc::new(Buffers::new(1 << 17, 1 << 25, Duration::from_secs(80)));
+        let mut queue = Queue::default();
+        let mut at = |seconds: i64| {
+            queue.push(&buffers, (None, b"value"), 100, 1000 * seconds);
+            queue.full.len()
+        };
+        assert_eq!([at(0), at(5), at(60)], [0; 3]);
+        queue.share.away.store(true, Ordering::Relaxed);
+        let mut at = |seconds: i64| {
+            queue.push(&buffers, (None, b"value"), 100, 1000 * seconds);
+            queue.full.len()
+        };
+        assert_eq!([at(61), at(70), at(71), at(72), at(140)], [1, 1, 1, 2, 3]);
+        let records = |batch: &OpenBatch| batch.builder.records();
+        assert_eq!(queue.full.iter().map(records).collect::<Vec<_>>(), [3, 3, 1]);
     }
 }

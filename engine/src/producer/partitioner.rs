@@ -1,8 +1,10 @@
-//! Which partition a record goes to, so that keys land where other clients of the platform put them.
+//! Which partition a record goes to: keys land where other clients of the platform put them, and records without a key
+//! stay together.
 //!
 //! As in the fluvio crate 0.50.1, `producer/partitioning.rs`: SipHash-2-4 with zero keys over the key as a Rust slice
-//! (its length first), modulo the number of partitions; round robin without a key, passing over partitions that cannot
-//! be reached as long as another can.
+//! (its length first), modulo the number of partitions. Without a key a record goes to the partition of the one before
+//! until its batch is full or sent, then to the next that can be reached: the server pays by the batch, and taking turns
+//! by the record makes the most batches of the fewest records.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -24,12 +26,18 @@ impl Partitioner {
         if let Some(key) = key {
             return by_key(key, partitions.len());
         }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) as usize % partitions.len();
-        if partitions[first].is_reachable() {
-            return first;
+        let turn = self.turn.load(Ordering::Relaxed) as usize % partitions.len();
+        if partitions[turn].is_reachable() { turn } else { self.pass(turn, partitions) }
+    }
+
+    /// The batch of this partition is full or sent: whose turn is next, unless somebody else has passed it on already.
+    pub(super) fn pass(&self, from: usize, partitions: &[Arc<Partition>]) -> usize {
+        let others = (1..=partitions.len()).map(|step| (from + step) % partitions.len());
+        let next = others.into_iter().find(|index| partitions[*index].is_reachable()).unwrap_or(from);
+        match self.turn.compare_exchange(from as u32, next as u32, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => next,
+            Err(turn) => turn as usize % partitions.len(),
         }
-        let others = (1..partitions.len()).map(|step| (first + step) % partitions.len());
-        others.into_iter().find(|index| partitions[*index].is_reachable()).unwrap_or(first)
     }
 }
 
@@ -41,6 +49,7 @@ fn by_key(key: &[u8], partitions: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::partition::Share;
     use super::*;
 
     fn partitions(count: u32) -> Vec<Arc<Partition>> {
@@ -58,15 +67,23 @@ mod tests {
     }
 
     #[test]
-    fn records_without_a_key_take_turns_among_the_reachable() {
+    fn records_without_a_key_stay_together_among_the_reachable() {
         let partitions = partitions(3);
         let partitioner = Partitioner::default();
-        let chosen: Vec<usize> = (0..6).map(|_| partitioner.choose(None, &partitions)).collect();
-        assert_eq!(chosen, [0, 1, 2, 0, 1, 2]);
-        partitions[1].set_reachable(false);
-        assert!((0..6).all(|_| partitioner.choose(None, &partitions) != 1));
-        partitions[0].set_reachable(false);
-        partitions[2].set_reachable(false);
-        assert!((0..6).any(|_| partitioner.choose(None, &partitions) == 1));
+        let choose = || partitioner.choose(None, &partitions);
+        assert_eq!([choose(), choose()], [0, 0]);
+        assert_eq!(partitioner.pass(0, &partitions), 1);
+        assert_eq!(choose(), 1);
+        // Somebody else has passed it on.
+        assert_eq!(partitioner.pass(0, &partitions), 1);
+        partitions[2].set_avoided(true);
+        assert_eq!(partitioner.pass(1, &partitions), 0);
+        let share = Arc::new(Share::default());
+        share.away.store(true, Ordering::Relaxed);
+        partitions[0].set_share(&share);
+        assert_eq!(choose(), 1);
+        // Nobody can be reached: no worse than any other.
+        partitions[1].set_avoided(true);
+        assert!(choose() < 3);
     }
 }

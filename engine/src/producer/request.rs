@@ -1,78 +1,37 @@
-//! One produce request and what its answer means.
+//! The requests of a producer over one connection, and what their answers mean.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fluvio_protocol::link::ErrorCode;
 use fluvio_spu_schema::produce::{ProduceRequest, ProduceResponse};
+use fluvio_spu_schema::server::fetch_offset::{FetchOffsetPartition, FetchOffsetTopic, FetchOffsetsRequest};
 
-use super::partition::{Batch, Partition};
-use crate::cluster::Cluster;
+use super::core::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::Spu;
+use crate::link::{Connection, Reply};
 use crate::protocol::{PartitionBatch, RecordBytes, encode_produce};
+use crate::session::produce::Code;
 
-/// A request whose answer is awaited.
-pub(super) struct Request {
-    pub(super) spu: i32,
-    pub(super) batches: Vec<(Arc<Partition>, Batch)>,
-}
-
-/// One produce request and its answer. A connection that does not answer in time is given up: what comes on it later
-/// cannot be told from what was sent again.
-pub(super) async fn produce(
-    cluster: Arc<Cluster>,
-    leader: Option<Spu>,
-    topic: String,
-    entries: Vec<(u32, Bytes)>,
+/// Writes a produce request. Nothing was written if this fails.
+pub(super) fn produce(
+    connection: &Connection,
+    topic: &str,
+    entries: &[(u32, Bytes)],
     committed: bool,
-) -> Result<ProduceResponse> {
-    let Some(leader) = leader else {
-        return Err(Error::new(
-            ErrorKind::Connection,
-            format!("topic {topic:?} has no leader at the moment"),
-        ));
-    };
-    let connection = cluster.produce_connection(&leader, committed).await?;
-    let limit = cluster.settings.request_timeout;
-    let reply = connection.request_encoded::<ProduceRequest<RecordBytes>>(|version, id, client_id| {
+    replication_timeout: Duration,
+) -> Result<Reply<ProduceResponse>> {
+    connection.request_encoded::<ProduceRequest<RecordBytes>>(|version, id, client_id| {
         let batches: Vec<PartitionBatch<'_>> = entries
             .iter()
             .map(|(partition, batch)| PartitionBatch { partition: *partition, batch })
             .collect();
-        Ok(encode_produce(
-            &topic,
-            &batches,
-            committed,
-            patience(limit, batches.len()),
-            version,
-            id,
-            client_id,
-        ))
-    })?;
-    match tokio::time::timeout(limit, reply.answer()).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let error = connection.timed_out(limit);
-            connection.fail(error.clone());
-            Err(error)
-        }
-    }
+        Ok(encode_produce(topic, &batches, committed, replication_timeout, version, id, client_id))
+    })
 }
 
-/// How long the server may wait for the replication of each batch. It waits for one after another, and has to tell of its
-/// time-out before the connection is given up: what it tells was written, what is given up is sent again.
-fn patience(limit: Duration, batches: usize) -> Duration {
-    limit / 2 / u32::try_from(batches.max(1)).unwrap_or(u32::MAX)
-}
-
-/// Code and base offset of each batch of the request, in its order.
-pub(super) fn codes_of(
-    response: ProduceResponse,
-    request: &Request,
-    topic: &str,
-) -> Result<Vec<(ErrorCode, i64)>> {
+/// Code and base offset of each batch of the request, in its order; `None` if the answer is to another request.
+pub(super) fn codes_of(response: ProduceResponse, topic: &str, partitions: &[u32]) -> Option<Vec<Code>> {
     let answers: Vec<_> = response
         .responses
         .into_iter()
@@ -80,12 +39,60 @@ pub(super) fn codes_of(
         .flat_map(|answer| answer.partitions)
         .map(|answer| (answer.partition_index, answer.error_code, answer.base_offset))
         .collect();
-    let fits = answers.len() == request.batches.len()
-        && answers.iter().zip(&request.batches).all(|(answer, (partition, _))| answer.0 == partition.index);
-    if fits {
-        Ok(answers.into_iter().map(|(_, code, base_offset)| (code, base_offset)).collect())
-    } else {
-        let message = format!("SPU {} answered a produce request for other partitions", request.spu);
-        Err(Error::new(ErrorKind::Protocol, message))
+    let fits = answers.len() == partitions.len()
+        && answers.iter().zip(partitions).all(|(answer, partition)| answer.0 == *partition);
+    fits.then(|| answers.into_iter().map(|(_, code, base_offset)| (code, base_offset)).collect())
+}
+
+/// Asks whether these partitions reach as far as they were acknowledged. If one does not, the topic was deleted and
+/// created again while nobody told; what this returns goes on after the topic's name.
+pub(super) async fn check(
+    core: Arc<Core>,
+    connection: Connection,
+    ends: Vec<(u32, i64)>,
+) -> Result<std::result::Result<Vec<u32>, String>> {
+    let partitions = || ends.iter().map(|(index, _)| *index).collect();
+    let asked = ends.iter().map(|(index, _)| FetchOffsetPartition { partition_index: *index }).collect();
+    let topics = vec![FetchOffsetTopic { name: core.topic.name().to_owned(), partitions: asked }];
+    let answer = match connection.call(FetchOffsetsRequest { topics, ..Default::default() }).await {
+        Ok(answer) => answer,
+        // An SPU that cannot be asked is believed.
+        Err(error) if error.kind() == ErrorKind::UnsupportedVersion => return Ok(Ok(partitions())),
+        Err(error) => {
+            if error.kind() == ErrorKind::Timeout {
+                // What else was sent on it would wait behind this.
+                connection.fail(error.clone());
+            }
+            return Err(error);
+        }
+    };
+    let answers = answer.topics.into_iter().filter(|topic| topic.name == core.topic.name());
+    let shorter = answers.flat_map(|topic| topic.partitions).find_map(|answer| {
+        // Where it is refused, the produce request will be too, and tells why.
+        let (_, end) =
+            ends.iter().find(|(index, _)| *index == answer.partition_index && answer.error_code.is_ok())?;
+        (answer.last_stable_offset < *end).then_some((
+            answer.partition_index,
+            answer.last_stable_offset,
+            *end,
+        ))
+    });
+    match shorter {
+        Some((index, log_end, end)) if core.topic.keeps_all() => Ok(Err(format!(
+            "was deleted and created again: the log of partition {index} ends at {log_end}, {end} was acknowledged"
+        ))),
+        _ => Ok(Ok(partitions())),
+    }
+}
+
+/// The answer to a request in a form that names the SPU.
+pub(super) fn at(core: &Core, spu: i32, error: Error) -> Error {
+    if error.spu().is_some() {
+        return error;
+    }
+    let leads = |index: u32| core.topic.leader(index).filter(|leader| leader.id == spu);
+    match (0..core.topic.partition_count()).find_map(leads) {
+        Some(leader) => error.with_spu(spu, &leader.address),
+        None => error,
     }
 }

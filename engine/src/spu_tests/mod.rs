@@ -22,6 +22,7 @@ use wire::frame::{DEFAULT_MAX_PAYLOAD, split_frame};
 use crate::admin::CreateTopic;
 use crate::cluster::Cluster;
 use crate::consumer::{Consumer, ConsumerOptions};
+use crate::directory::Spu;
 use crate::producer::{Ack, AckHandler, Producer, ProducerOptions};
 use crate::{ClientOptions, Result};
 
@@ -66,14 +67,13 @@ impl World {
     /// From here on the SPU of partition 0 is said to be at `address`.
     async fn lead_to(&self, address: &str) {
         self.place(SPU, address).await;
-        assert_eq!(self.cluster.view.leader(self.topic, 0).unwrap().address, address);
+        assert_eq!(&*self.leader(0).unwrap().address, address);
     }
 
     /// From here on this SPU leads this partition.
     async fn lead(&self, partition: u32, spu: i32) {
         self.server.move_leader(self.topic, partition, spu).unwrap();
-        let view = &self.cluster.view;
-        self.known(|| view.leader(self.topic, partition).is_some_and(|leader| leader.id == spu)).await;
+        self.known(|| self.leader(partition).is_some_and(|leader| leader.id == spu)).await;
     }
 
     /// From here on an SPU is said to be at `address`.
@@ -81,7 +81,8 @@ impl World {
         let fault = format!(r#"{{"kind": "advertised-address", "plane": {spu}, "address": "{address}"}}"#);
         // The last one counts.
         self.server.inject(Fault::from_json(&fault).unwrap()).unwrap();
-        self.known(|| self.cluster.view.spu(spu).is_some_and(|known| known.address == address)).await;
+        let known = || self.cluster.directory.spu(spu);
+        self.known(|| known().is_some_and(|known| &*known.address == address)).await;
     }
 
     /// Adds partition 1, led by this SPU.
@@ -91,15 +92,20 @@ impl World {
             let update = UpdateRequest::<TopicSpec>::new(self.topic.to_owned(), add());
             Ok(ObjectApiUpdateRequest::try_encode_from(update, version).unwrap())
         };
-        let status = self.cluster.admin.call(false, request).await.unwrap();
+        let status = self.cluster.admin.call(false, None, request).await.unwrap();
         assert_eq!(status.error_code, ErrorCode::None);
         self.lead(1, spu).await;
-        self.known(|| self.cluster.view.partition_count(self.topic) == Some(2)).await;
+        let known = || self.cluster.directory.topic(self.topic);
+        self.known(|| known().is_some_and(|topic| topic.partition_count() == 2)).await;
     }
 
-    /// Waits until the view is so, as the watch tells it.
+    fn leader(&self, partition: u32) -> Option<Spu> {
+        self.cluster.directory.topic(self.topic)?.leader(partition)
+    }
+
+    /// Waits until the directory is so, as the watch tells it.
     async fn known(&self, is_so: impl Fn() -> bool) {
-        let mut changes = self.cluster.view.changes();
+        let mut changes = self.cluster.directory.changes();
         soon(changes.wait_for(|_| is_so())).await.unwrap();
     }
 
@@ -132,15 +138,15 @@ fn send_to(producer: &Producer, partition: Option<u32>, value: &[u8]) -> oneshot
     receiver
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("within a reasonable time")
 }
 
 /// A request as the scripted SPU sees it: its key, its body, and where the body of the answer goes.
-type Asked = (u16, BytesMut);
+pub(crate) type Asked = (u16, BytesMut);
 
 /// An SPU that shakes hands and answers what `answer` returns, nothing for `None`. What it was asked is told too.
-async fn scripted(
+pub(crate) async fn scripted(
     mut answer: impl FnMut(u16) -> Option<Vec<u8>> + Send + 'static,
 ) -> (String, mpsc::UnboundedReceiver<Asked>) {
     scripted_per_connection(move |_, key| answer(key)).await
@@ -185,7 +191,7 @@ async fn scripted_per_connection(
 fn versions() -> Vec<u8> {
     let key = |api_key| ApiVersionKey { api_key, min_version: 0, max_version: 25 };
     encoded(&ApiVersionsResponse {
-        api_keys: [0, 1002, 1003, 1005].map(key).to_vec(),
+        api_keys: [0, 1, 1002, 1003, 1005].map(key).to_vec(),
         platform_version: PlatformVersion::from(semver::Version::new(0, 18, 2)),
         ..Default::default()
     })

@@ -1,17 +1,17 @@
 //! The producer before a scripted SPU.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluvio_controlplane_metadata::message::{Message, MsgType};
-use fluvio_controlplane_metadata::partition::{PartitionSpec, PartitionStatus};
 use fluvio_protocol::link::ErrorCode;
-use fluvio_sc_schema::objects::{Metadata, MetadataUpdate};
+use fluvio_spu_schema::produce::ProduceResponse;
 
 use super::{
-    Asked, OTHER, SPU, World, produced, produced_to, scripted, scripted_per_connection, send, send_to, soon,
+    Asked, OTHER, World, encoded, produced, produced_to, scripted, scripted_per_connection, send, send_to,
+    soon,
 };
-use crate::ErrorKind;
+use crate::{ErrorKind, Outcome};
 
 /// An offset that cannot be is an error of the server, not the end of the producer.
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn an_impossible_offset_is_refused() {
 #[tokio::test]
 async fn a_retry_keeps_the_order() {
     let world = World::new().await;
-    let producer = world.producer(r#"{"batch_bytes": 1024}"#).await;
+    let producer = world.producer(r#"{"batch_size_bytes": 1024}"#).await;
     let mut answers = [
         produced(ErrorCode::NotLeaderForPartition, -1),
         produced(ErrorCode::NotLeaderForPartition, -1),
@@ -90,16 +90,11 @@ async fn what_was_written_is_not_sent_again() {
 async fn close_does_not_wait_for_a_pause() {
     let world = World::new().await;
     let producer = world.producer(r#"{"retry_initial_ms": 60000, "retry_max_ms": 60000}"#).await;
+    world.lead_to("127.0.0.1:1").await;
+    let sent = send(&producer, b"value");
     let admin = crate::admin::Admin { cluster: Arc::clone(&world.cluster) };
     admin.delete_topic(world.topic).await.unwrap();
-    world.known(|| world.cluster.view.leader(world.topic, 0).is_none()).await;
-    // As if the watch had not told yet: the leader is tried, cannot be reached, and the server is asked about the topic.
-    let spec = PartitionSpec::new(SPU, vec![SPU]);
-    let content = Metadata { name: "orders-0".to_owned(), spec, status: PartitionStatus::default() };
-    let changes = vec![Message { header: MsgType::UPDATE, content }];
-    world.cluster.view.update_partitions(MetadataUpdate { epoch: 1, changes, all: Vec::new() }, false);
-    world.lead_to("127.0.0.1:1").await;
-    let error = soon(send(&producer, b"value")).await.unwrap().unwrap_err();
+    let error = soon(sent).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TopicDeleted, "{error}");
     soon(producer.close()).await.unwrap();
 }
@@ -108,7 +103,7 @@ async fn close_does_not_wait_for_a_pause() {
 #[tokio::test]
 async fn a_backlog_fills_what_may_be_in_flight() {
     let world = World::new().await;
-    let producer = world.producer(r#"{"in_flight": 3, "batch_bytes": 1024, "linger_ms": 60000}"#).await;
+    let producer = world.producer(r#"{"in_flight": 3, "batch_size_bytes": 1024, "linger_ms": 60000}"#).await;
     let (address, mut asked) = scripted(|_| None).await;
     world.lead_to(&address).await;
     let fates: Vec<_> = (0..5).map(|number| send(&producer, &[number; 900])).collect();
@@ -158,8 +153,7 @@ async fn an_unanswered_request_is_repeated_on_another_connection() {
 #[tokio::test]
 async fn retries_end_with_the_delivery_time_out() {
     let world = World::new().await;
-    let options =
-        r#"{"retry_initial_ms": 50, "retry_max_ms": 100, "delivery_timeout_ms": 400, "batch_bytes": 1024}"#;
+    let options = r#"{"retry_initial_ms": 50, "retry_max_ms": 100, "delivery_timeout_ms": 400, "batch_size_bytes": 1024}"#;
     let producer = world.producer(options).await;
     let (address, mut asked) = scripted(|_| Some(produced(ErrorCode::NotLeaderForPartition, -1))).await;
     world.lead_to(&address).await;
@@ -193,13 +187,18 @@ async fn a_partition_that_failed_comes_back_into_turn() {
     let error = soon(send_to(&producer, Some(1), b"value")).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.message().contains("127.0.0.1:1"), "{error}");
-    let (address, _asked) = scripted(|_| Some(produced_to(1, ErrorCode::None, 0))).await;
+    let mut next = 0..;
+    let (address, _asked) =
+        scripted(move |_| next.next().map(|at| produced_to(1, ErrorCode::None, at))).await;
     world.place(OTHER, &address).await;
-    let mut partitions = Vec::new();
-    for _ in 0..4 {
-        partitions.push(soon(send(&producer, b"value")).await.unwrap().unwrap().partition);
-    }
-    assert!(partitions.contains(&0) && partitions.contains(&1), "{partitions:?}");
+    // Once the pause before the next attempt is over, or the driver has heard of the new address.
+    let both = async {
+        let mut partitions = BTreeSet::new();
+        while partitions.len() < 2 {
+            partitions.insert(send(&producer, b"value").await.unwrap().unwrap().partition);
+        }
+    };
+    soon(both).await;
 }
 
 /// A batch lingers although nothing is in flight, and takes in what comes meanwhile.
@@ -235,4 +234,53 @@ async fn a_flush_waits_for_a_batch_that_was_overtaken() {
     assert!(futures_util::poll!(flush.as_mut()).is_pending());
     soon(flush).await;
     assert_eq!(first.try_recv().unwrap().unwrap().offset, 1);
+}
+
+/// A bug in the task of a producer reaches everybody who waits, and who comes later.
+#[tokio::test]
+async fn a_panic_reaches_whoever_waits() {
+    let world = World::new().await;
+    let producer = world.producer(r#"{"batch_size_bytes": 1024}"#).await;
+    let bug = encoded(&ProduceResponse { throttle_time_ms: i32::MIN, ..Default::default() });
+    let (address, mut asked) = scripted(move |key| (key == 0).then(|| bug.clone())).await;
+    world.lead_to(&address).await;
+    let sent = [send(&producer, &[1; 900]), send(&producer, &[2; 900])];
+    let flushed = producer.flush();
+    while soon(asked.recv()).await.unwrap().0 != 0 {}
+    // The second one was still in its queue.
+    for (fate, outcome) in sent.into_iter().zip([Outcome::Unknown, Outcome::NotSent]) {
+        let error = soon(fate).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panic, "{error}");
+        assert_eq!(error.outcome(), Some(outcome), "{error}");
+    }
+    soon(flushed).await;
+    // Refused at the call.
+    let later = producer.send(&mut None, None, b"later", None, || panic!("it was accepted"));
+    let error = later.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Panic, Some(Outcome::NotSent)), "{error}");
+    let error = soon(producer.close()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panic, "{error}");
+}
+
+/// Every close says what was given up, whichever of them did it; and who comes later learns that nothing was sent.
+#[tokio::test]
+async fn whoever_closes_learns_what_was_given_up() {
+    let world = World::new().await;
+    let producer = world.producer("{}").await;
+    let (address, mut asked) = scripted(|_| None).await;
+    world.lead_to(&address).await;
+    let fate = send(&producer, b"value");
+    while soon(asked.recv()).await.unwrap().0 != 0 {}
+    let (first, second) = soon(async { tokio::join!(producer.close(), producer.close()) }).await;
+    producer.close().await.unwrap();
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert_eq!(error.detail()["undelivered"], 1);
+    }
+    assert_eq!(soon(fate).await.unwrap().unwrap_err().outcome(), Some(Outcome::Unknown));
+    let error = producer.reserve(10).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome(), error.topic()),
+        (ErrorKind::Closed, Some(Outcome::NotSent), Some("orders"))
+    );
 }

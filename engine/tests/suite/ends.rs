@@ -43,7 +43,8 @@ async fn close_without_a_server_ends_in_time_and_tells_everyone() {
         let mut server = Process::start();
         let client = impatient(&server.endpoint, Duration::from_millis(600)).await;
         let name = topic(&client, 3).await;
-        let small = ProducerOptions::from_json(r#"{"buffer_bytes": 40000, "batch_bytes": 1024}"#).unwrap();
+        let small =
+            ProducerOptions::from_json(r#"{"buffer_bytes": 296000, "batch_size_bytes": 1024}"#).unwrap();
         let producer = client.producer(&name, small).await.unwrap();
         send(&producer, None, b"value").await.unwrap();
         if silent {

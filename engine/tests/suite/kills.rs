@@ -20,7 +20,8 @@ async fn acknowledgements_and_log_agree_through_two_hundred_kills() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
     let name = topic(&client, PARTITIONS).await;
-    let small = ProducerOptions::from_json(r#"{"batch_bytes": 4096, "max_request_bytes": 16384}"#).unwrap();
+    let small =
+        ProducerOptions::from_json(r#"{"batch_size_bytes": 4096, "max_request_size_bytes": 16384}"#).unwrap();
     let producer = client.producer(&name, small).await.unwrap();
     let live = client.consumer(&name, options(r#"{"start": {"beginning": 0}}"#)).await.unwrap();
 

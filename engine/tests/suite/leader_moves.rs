@@ -26,7 +26,8 @@ async fn nothing_is_lost_while_leaders_move_and_spus_come_and_go() {
     let name = "moving";
     let text = format!(r#"{{"name": "{name}", "partitions": {PARTITIONS}, "replication": {spus}}}"#);
     client.admin().create_topic(CreateTopic::from_json(&text).unwrap()).await.expect("created");
-    let small = ProducerOptions::from_json(r#"{"batch_bytes": 4096, "max_request_bytes": 16384}"#).unwrap();
+    let small =
+        ProducerOptions::from_json(r#"{"batch_size_bytes": 4096, "max_request_size_bytes": 16384}"#).unwrap();
     let producer = client.producer(name, small).await.unwrap();
     let live = client.consumer(name, options(r#"{"start": {"beginning": 0}}"#)).await.unwrap();
 

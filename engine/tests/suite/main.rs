@@ -3,12 +3,18 @@
 
 mod common;
 
+mod admin;
 mod consumer;
 mod ends;
 mod faults;
+mod incarnations;
 mod kills;
 mod leader_moves;
+mod memory;
 mod peer;
 mod producer;
+mod producer_faults;
+mod producer_memory;
 mod round_trip;
+mod scale;
 mod silent;

@@ -3,9 +3,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::common::{Cluster, One, PATIENCE, send, submit, topic};
+use crate::common::{Cluster, One, PATIENCE, impatient, options, receive, send, submit, topic};
 use engine::producer::{Ack, AckHandler, Producer, ProducerOptions, Sent};
 use engine::{ErrorKind, Result};
+use fluvio_devserver::Fault;
 use tokio::sync::oneshot;
 
 /// Calls a function with the fate of its record.
@@ -28,7 +29,8 @@ async fn every_partition_has_its_turn() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
     let name = topic(&client, 2).await;
-    let one_batch = r#"{"batch_bytes": 1024, "max_request_bytes": 1024, "buffer_bytes": 100000000}"#;
+    let one_batch =
+        r#"{"batch_size_bytes": 1024, "max_request_size_bytes": 1024, "buffer_bytes": 100000000}"#;
     let producer = client.producer(&name, ProducerOptions::from_json(one_batch).unwrap()).await.unwrap();
     let (sender, order) = mpsc::channel();
     for _ in 0..3000 {
@@ -56,9 +58,8 @@ async fn a_handler_may_send() {
     let name = topic(&client, 3).await;
     let hurry = ProducerOptions::from_json(r#"{"delivery_timeout_ms": 1}"#).unwrap();
     let producer = client.producer(&name, hurry).await.unwrap();
-    client.admin().delete_topic(&name).await.unwrap();
-    let deleted = async { while send(&producer, None, b"late").await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, deleted).await.expect("the deletion is noticed");
+    let silent = r#"{"kind": "never-answer", "request": "produce"}"#;
+    cluster.server().inject(Fault::from_json(silent).unwrap()).unwrap();
     let (told, fate) = oneshot::channel();
     let (second, third) = (producer.clone(), producer.clone());
     send_then(&producer, 0, move |_| {
@@ -67,8 +68,7 @@ async fn a_handler_may_send() {
         std::thread::sleep(Duration::from_millis(10));
     });
     let fate = tokio::time::timeout(PATIENCE, fate).await.expect("nobody waits for himself").unwrap();
-    let kind = fate.unwrap_err().kind();
-    assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::TopicDeleted), "{kind:?}");
+    assert_eq!(fate.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
 /// With several requests in flight too, a flush ends once everything before it has its fate.
@@ -78,7 +78,8 @@ async fn a_flush_covers_everything_before_it() {
     let client = cluster.client().await;
     let name = topic(&client, 2).await;
     for in_flight in [1, 5] {
-        let options = format!(r#"{{"in_flight": {in_flight}, "batch_bytes": 1024, "linger_ms": 60000}}"#);
+        let options =
+            format!(r#"{{"in_flight": {in_flight}, "batch_size_bytes": 1024, "linger_ms": 60000}}"#);
         let producer = client.producer(&name, ProducerOptions::from_json(&options).unwrap()).await.unwrap();
         for round in 0..50 {
             let mut acks = Vec::new();
@@ -134,7 +135,8 @@ async fn all_room_comes_back() {
     drop(all);
     whole().await;
     // Failed.
-    client.admin().delete_topic(&name).await.unwrap();
+    let refuse = r#"{"kind": "produce-error", "code": "MessageTooLarge"}"#;
+    cluster.server().inject(Fault::from_json(refuse).unwrap()).unwrap();
     let late: Vec<_> = futures_util::future::join_all((0..100).map(|_| send(&producer, None, b"late"))).await;
     assert!(late.iter().all(Result::is_err));
     whole().await;
@@ -146,7 +148,7 @@ async fn nothing_lingers_while_somebody_waits_for_room() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
     let name = topic(&client, 2).await;
-    let options = r#"{"linger_ms": 60000, "buffer_bytes": 2000, "batch_bytes": 100000}"#;
+    let options = r#"{"linger_ms": 60000, "buffer_bytes": 2000}"#;
     let producer = client.producer(&name, ProducerOptions::from_json(options).unwrap()).await.unwrap();
     let mut sent = Vec::new();
     let more = async {
@@ -159,4 +161,34 @@ async fn nothing_lingers_while_somebody_waits_for_room() {
     for ack in sent {
         ack.await.unwrap().unwrap();
     }
+}
+
+/// Producers of one client share the connection to a server that takes its time with each request: together they wait longer
+/// than a request time-out, nobody loses patience, and nothing is sent twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_server_is_shared() {
+    const PRODUCERS: usize = 15;
+    let cluster = Cluster::start().await;
+    let client = impatient(&cluster.endpoint, PATIENCE).await;
+    let name = topic(&client, 1).await;
+    let mut producers = Vec::new();
+    for _ in 0..PRODUCERS {
+        let producer = client.producer(&name, ProducerOptions::default()).await.unwrap();
+        send(&producer, None, b"first").await.unwrap();
+        producers.push(producer);
+    }
+    let opened = cluster.server().counters().spus[&5001].connections_opened;
+    let slow = r#"{"kind": "delay", "request": "produce", "seconds": 0.15}"#;
+    cluster.server().inject(Fault::from_json(slow).unwrap()).unwrap();
+    let mut acks = Vec::new();
+    for producer in &producers {
+        acks.push(submit(producer, None, b"second", None).await.unwrap());
+    }
+    for ack in acks {
+        tokio::time::timeout(PATIENCE, ack).await.expect("told").unwrap().expect("acknowledged");
+    }
+    assert_eq!(cluster.server().counters().spus[&5001].connections_opened, opened);
+    let consumer = client.consumer(&name, options(r#"{"start": {"beginning": 0}}"#)).await.unwrap();
+    receive(&consumer, 2 * PRODUCERS).await;
+    assert_eq!(send(&producers[0], None, b"last").await.unwrap().offset, 2 * PRODUCERS as i64);
 }

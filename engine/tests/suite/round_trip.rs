@@ -73,7 +73,7 @@ async fn every_start_is_resolved() {
         assert_eq!(receive(&consumer, 1).await[0].1, end, "{start}");
     }
     let error = client.consumer(&name, options(r#"{"start": {"offset": 99}}"#)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OffsetEvicted);
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
     let error = client.consumer(&name, options(r#"{"partitions": [5]}"#)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PartitionNotFound);
 }
@@ -110,7 +110,7 @@ async fn a_batch_larger_than_an_answer_comes_through() {
     let client = cluster.client().await;
     let name = topic(&client, 1).await;
     let large = ProducerOptions::from_json(
-        r#"{"batch_bytes": 8000000, "max_request_bytes": 8000000, "linger_ms": 50, "buffer_bytes": 64000000}"#,
+        r#"{"batch_size_bytes": 8000000, "max_request_size_bytes": 8000000, "linger_ms": 50, "buffer_bytes": 64000000}"#,
     )
     .unwrap();
     let producer = client.producer(&name, large).await.unwrap();
@@ -126,9 +126,7 @@ async fn a_full_buffer_takes_nothing_and_room_comes_in_order() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
     let name = topic(&client, 1).await;
-    let small =
-        ProducerOptions::from_json(r#"{"buffer_bytes": 4096, "linger_ms": 20, "batch_bytes": 100000}"#)
-            .unwrap();
+    let small = ProducerOptions::from_json(r#"{"buffer_bytes": 4096, "linger_ms": 20}"#).unwrap();
     let producer = client.producer(&name, small).await.unwrap();
     let held = producer.reserve(4096).await.unwrap();
     let sent = producer.send(&mut None, None, b"x", None, || unreachable!("no handler for a refused record"));

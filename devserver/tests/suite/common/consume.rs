@@ -7,6 +7,7 @@ use fluvio_spu_schema::fetch::FetchablePartitionResponse;
 use fluvio_spu_schema::server::fetch_offset::FetchOffsetsRequest;
 use fluvio_spu_schema::server::stream_fetch::{DefaultStreamFetchRequest, StreamFetchResponse};
 use fluvio_spu_schema::server::update_offset::{OffsetUpdate, UpdateOffsetsRequest};
+use wire::memory::Memory;
 use wire::view::{Decoded, decode};
 
 use super::{Arrival, Raw, SOON, ask, frame_of, framed};
@@ -102,7 +103,7 @@ pub async fn read(unit: &str, topic: &str, start: i64, end: i64) -> Vec<(i64, St
     while position < end {
         let (partition, batches) = stream.answer().await;
         assert_eq!(partition.error_code, ErrorCode::None, "{topic} at {position}");
-        let decoded = decode(&batches, position, true);
+        let decoded = decode(&batches, position, true, &Memory::default());
         assert_eq!((decoded.rest, decoded.error), (None, None), "{topic} at {position}");
         position = decoded.next_offset.expect("a batch");
         records.extend(records_of(&decoded, &batches));

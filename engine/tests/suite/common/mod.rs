@@ -74,7 +74,7 @@ impl AckHandler for One {
     }
 }
 
-struct All(oneshot::Sender<Deliveries>);
+pub struct All(pub oneshot::Sender<Deliveries>);
 
 impl DeliveriesHandler for All {
     fn delivered(self: Box<Self>, deliveries: Deliveries) {
