@@ -60,6 +60,11 @@ class Pending:
         """Whether the completion is there."""
         return self.completion is not None
 
+    def claim(self) -> Optional[Completion]:
+        """The completion that is there, for the first who asks; None for the others."""
+        completion, self.completion = self.completion, None
+        return completion
+
     def set_result(self, completion: Completion) -> None:
         """Called once, by `drain`."""
         self.completion = completion

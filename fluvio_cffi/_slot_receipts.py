@@ -6,6 +6,7 @@ fails until somebody receives it. So it does not matter who knows of a record, o
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import deque
@@ -30,13 +31,16 @@ class Ledger(_receipts.Ledger):
         self.over = False
         # What threads wait for.
         self.waited: list[Owed] = []
-        self._slips: list[Slip] = []
+        self._numbers_of_slips = itertools.count()
+        self._slips: dict[int, Slip] = {}
+        # Of several who close at once one tells a failure. Signal handlers and finalisers come in between.
+        self._telling = threading.RLock()
         super().__init__(topic)
 
     @property
     def pending(self) -> int:
         """Records without an answer."""
-        left = sum(slip.count for slip in list(self._slips) if slip.completion is None)
+        left = sum(slip.count for slip in list(self._slips.values()) if slip.completion is None)
         return int(lib.fluvio_slots_get_pending(self.slots.handle)) + left
 
     @pending.setter
@@ -45,12 +49,12 @@ class Ledger(_receipts.Ledger):
 
     def look_after(self, slip: Slip) -> None:
         """Nobody asks for its outcomes any more."""
-        self._slips.append(slip)
+        self._slips[next(self._numbers_of_slips)] = slip
 
     def _enter_slips(self) -> None:
-        for slip in list(self._slips):
-            if slip.completion is not None:
-                self._slips.remove(slip)
+        for number, slip in list(self._slips.items()):
+            # Several threads may be at it: one of them has each.
+            if slip.completion is not None and self._slips.pop(number, None) is not None:
                 slip.enter()
 
     def give_up(self) -> None:
@@ -72,24 +76,25 @@ class Ledger(_receipts.Ledger):
 
     def failure(self, told: bool) -> Optional[DeliveryError]:
         """The error for what nobody has received, which has it now; `told`: not of what closing gave up."""
-        self._enter_slips()
-        handle = self.slots.handle
-        failed = int(lib.fluvio_slots_get_failed(handle))
-        errors: list[FluvioError] = []
-        while len(errors) < failed:
-            error = lib.fluvio_slots_get_failure(handle, len(errors))
-            if error == NULL:
-                break
-            errors.append(take_error(error))
-            errors[-1].topic = errors[-1].topic or self.topic
-        for known in errors:
-            self.add(known)
-        # Where closing gave up and one of the first tells so, the later ones were given up, too.
-        if not (told and any("undelivered" in known.detail for known in errors)):
-            for _ in range(failed - len(errors)):
-                self.add(FluvioError("the cause was not kept", topic=self.topic))
-        lib.fluvio_slots_see_all(handle)
-        return super().failure(told)
+        with self._telling:
+            self._enter_slips()
+            handle = self.slots.handle
+            failed = int(lib.fluvio_slots_get_failed(handle))
+            errors: list[FluvioError] = []
+            while len(errors) < failed:
+                error = lib.fluvio_slots_get_failure(handle, len(errors))
+                if error == NULL:
+                    break
+                errors.append(take_error(error))
+                errors[-1].topic = errors[-1].topic or self.topic
+            for known in errors:
+                self.add(known)
+            # Where closing gave up and one of the first tells so, the later ones were given up, too.
+            if not (told and any("undelivered" in known.detail for known in errors)):
+                for _ in range(failed - len(errors)):
+                    self.add(FluvioError("the cause was not kept", topic=self.topic))
+            lib.fluvio_slots_see_all(handle)
+            return super().failure(told)
 
 
 class Owed(Pending):
@@ -168,9 +173,6 @@ class Receipt(Answer, Owed):  # pyright: ignore[reportIncompatibleMethodOverride
         if self._callbacks:
             _watcher.watch(self)
 
-    def release(self) -> None:
-        """Nothing: others may be waiting. The slot goes with this."""
-
     def _received(self) -> None:
         lib.fluvio_slot_see(self.slot)
 
@@ -193,6 +195,10 @@ class Slip(Outcomes, Owed):  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _home(self) -> Optional[Slots]:
         return self._started
+
+    def release(self) -> None:
+        """Free what came, at once: it is much, and nobody else waits for it."""
+        ffi.release(self.slot)
 
     def leave(self) -> None:
         """The caller goes on without it."""

@@ -133,11 +133,13 @@ class Call:
 class Pending:
     """An operation whose completion stays until somebody asks for it; any number of threads may wait."""
 
-    __slots__ = ("__weakref__", "_completion", "_given", "slot")
+    __slots__ = ("__weakref__", "_claims", "_completion", "_given", "slot")
 
     def __init__(self) -> None:
         self._completion: Optional[Completion] = None
         self._given = False
+        # For one claim: popping is one step, whichever threads and signal handlers try it.
+        self._claims = [False]
         self.slot: Any = None
 
     def slots(self, ports: Slots) -> Slots:
@@ -158,6 +160,18 @@ class Pending:
         # None: somebody has it now.
         self._given = completion is None
         self._completion = completion
+
+    def claim(self) -> Optional[Completion]:
+        """The completion that is there, for the first who asks; None for the others."""
+        completion = self.completion
+        if completion is None:
+            return None
+        try:
+            self._claims.pop()
+        except IndexError:
+            return None
+        self.completion = None
+        return completion
 
     @property
     def under_way(self) -> bool:
@@ -185,8 +199,7 @@ class Pending:
             self.set_result(_completion(out, self))
 
     def release(self) -> None:
-        """Free what came."""
-        ffi.release(self.slot)
+        """Nothing: others may be waiting in the slot, which goes with this."""
 
 
 def _after_fork() -> None:

@@ -19,28 +19,20 @@ status (`--help` lists them).
 from __future__ import annotations
 
 import os
-import select
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
-import warnings
-import weakref
 from collections.abc import Sequence
-from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, Optional, Union
 
 import anyio
 import anyio.to_thread
 
-from . import _platform
 from ._arguments import Duration, boolean, choice, duration, integer, path, text, typed
 from ._bound import Bound
 from ._control import Counters, Fault, PlaneCounters, order, read_counters
-from .errors import FluvioError, FluvioTimeoutError, InvalidArgumentError, InvalidTypeError
+from ._server_process import ServerProcess, find_executable
+from .errors import FluvioError, InvalidTypeError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,12 +77,6 @@ RequestName = Literal[
     "watch",
 ]
 """The kinds of requests."""
-
-READY = "fluvio-devserver ready endpoint="
-# A Unix socket's path has at most 107 bytes.
-MAX_SOCKET_PATH = 107
-# poll() knows no longer time.
-MAX_POLL_MS = 2**31 - 1
 
 
 def _fsync(what: str, value: object) -> str:
@@ -168,13 +154,10 @@ class DevServer(Bound):
         self._executable = None if executable is None else path("executable", executable)
         self._start_timeout = duration("start_timeout", start_timeout) / 1000
         self._stop_timeout = duration("stop_timeout", stop_timeout) / 1000
-        self._process: Optional[subprocess.Popen[bytes]] = None
-        self._endpoint: Optional[str] = None
-        self._folder: Optional[str] = None
-        self._finalizer: Optional[weakref.finalize[..., DevServer]] = None
+        self._running: Optional[ServerProcess] = None
 
     def __repr__(self) -> str:
-        return f"<DevServer {self._endpoint or 'not running'}>"
+        return f"<DevServer {'not running' if self._running is None else self._running.endpoint}>"
 
     @property
     def endpoint(self) -> str:
@@ -183,9 +166,7 @@ class DevServer(Bound):
         Raises:
             FluvioError: It is not running.
         """
-        if self._endpoint is None:
-            raise FluvioError("the development server is not running")
-        return self._endpoint
+        return self._server().endpoint
 
     @property
     def pid(self) -> int:
@@ -194,9 +175,12 @@ class DevServer(Bound):
         Raises:
             FluvioError: It is not running.
         """
-        if self._process is None:
+        return self._server().pid
+
+    def _server(self) -> ServerProcess:
+        if self._running is None:
             raise FluvioError("the development server is not running")
-        return self._process.pid
+        return self._running
 
     def start(self) -> None:
         """Start it and wait until it is ready.
@@ -205,68 +189,10 @@ class DevServer(Bound):
             FluvioError: It is running already, or cannot be started.
             FluvioTimeoutError: It was not ready within `start_timeout`.
         """
-        if self._process is not None:
-            raise FluvioError(f"the development server is already running at {self._endpoint}")
-        command = [self._executable or find_executable(), "--exit-with-parent", *self._arguments]
-        # Readable by this user alone, as is the control socket in it.
-        self._folder = tempfile.mkdtemp(prefix="fluvio-devserver-")
-        if len(os.fsencode(self._control_path())) > MAX_SOCKET_PATH:
-            self._remove_folder()
-            self._folder = tempfile.mkdtemp(prefix="fluvio-devserver-", dir="/tmp")
-        command += ["--control", self._control_path()]
-        try:
-            # A session of its own: the terminal's Ctrl-C is for the program, which still needs its server to
-            # close its producers.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
-            )
-        except OSError as error:
-            self._remove_folder()
-            raise FluvioError(f"{command[0]} cannot be started: {error}") from error
-        except BaseException:
-            self._remove_folder()
-            raise
-        # Not at exit: the server ends with this process, after producers had the time to send what they have.
-        self._finalizer = weakref.finalize(self, _dropped, self._process, self._folder, os.getpid())
-        self._finalizer.atexit = False
-        try:
-            self._endpoint = self._read_ready_line()
-        except BaseException:
-            self.kill()
-            raise
-
-    def _read_ready_line(self) -> str:
-        process = self._process
-        assert process is not None
-        assert process.stdout is not None
-        descriptor = process.stdout.fileno()
-        # select() knows no descriptor above 1023.
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        deadline = monotonic() + self._start_timeout
-        received = b""
-        late = FluvioTimeoutError(f"the development server was not ready within {self._start_timeout:g} s")
-        while not received.endswith(b"\n"):
-            left = deadline - monotonic()
-            if left <= 0:
-                raise late
-            if not poll.poll(min(left * 1000, MAX_POLL_MS)):
-                continue
-            piece = os.read(descriptor, 4096)
-            if not piece:
-                try:
-                    status = process.wait(max(0.0, deadline - monotonic()))
-                except subprocess.TimeoutExpired:
-                    raise late from None
-                raise FluvioError(
-                    f"the development server ended with status {status} before it was ready; "
-                    "it says why on stderr"
-                )
-            received += piece
-        line = received.decode("utf-8", "replace").strip()
-        if not line.startswith(READY):
-            raise FluvioError(f"the development server said {line!r} instead of {READY!r}")
-        return line[len(READY) :]
+        if self._running is not None:
+            raise FluvioError(f"the development server is already running at {self._running.endpoint}")
+        executable = self._executable or find_executable()
+        self._running = ServerProcess(executable, self._arguments, self._start_timeout)
 
     def fault(
         self,
@@ -404,9 +330,7 @@ class DevServer(Bound):
         order(self._control_path(), request)
 
     def _control_path(self) -> str:
-        if self._folder is None:
-            raise FluvioError("the development server is not running")
-        return os.path.join(self._folder, "control")
+        return self._server().control
 
     def close_connections(self) -> None:
         """Close all connections of clients, as a network failure would; new ones are accepted.
@@ -422,43 +346,20 @@ class DevServer(Bound):
         Raises:
             FluvioError: It did not end by itself, or not with status 0.
         """
-        process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            status = process.wait(self._stop_timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise FluvioTimeoutError(
-                f"the development server did not end within {self._stop_timeout:g} s and was killed"
-            ) from None
-        self._forget(process)
-        if status != 0:
-            raise FluvioError(f"the development server ended with status {status}")
+        # Behind its end: what interrupts this leaves something that can be stopped again.
+        if self._running is not None:
+            try:
+                self._running.stop(self._stop_timeout)
+            except FluvioError:
+                self._running = None
+                raise
+            self._running = None
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
-        process = self._process
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        self._forget(process)
-
-    def _forget(self, process: subprocess.Popen[bytes]) -> None:
-        if process.stdout is not None:
-            process.stdout.close()
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._process = None
-        self._endpoint = None
-        self._remove_folder()
-
-    def _remove_folder(self) -> None:
-        if self._folder is not None:
-            _remove(self._folder)
-            self._folder = None
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
 
     def __enter__(self) -> DevServer:
         self.start()
@@ -505,50 +406,6 @@ class DevServer(Bound):
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
-
-
-def _remove(folder: str) -> None:
-    # Somebody may have cleared the folder for temporary files.
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _dropped(process: subprocess.Popen[bytes], folder: str, owner: int) -> None:
-    """The object is gone and its server was not stopped."""
-    if os.getpid() != owner:
-        return  # After a fork: it is the parent's.
-    process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-    _remove(folder)
-    warnings.warn(
-        f"a DevServer was dropped while its server ran (process {process.pid}), which was killed: leave its "
-        "block or stop() it",
-        ResourceWarning,
-        stacklevel=2,
-    )
-
-
-def find_executable() -> str:
-    """The `fluvio-devserver` program: named by FLUVIO_DEVSERVER, beside the package, or on PATH."""
-    named = os.environ.get("FLUVIO_DEVSERVER")
-    if named:
-        if not os.access(named, os.X_OK):
-            raise InvalidArgumentError(f"FLUVIO_DEVSERVER names {named!r}, which cannot be executed")
-        return named
-    package = Path(__file__).resolve().parent
-    places: list[Path] = [package / "bin" / _platform.SERVER_NAME, package / _platform.SERVER_NAME]
-    for place in places:
-        if os.access(place, os.X_OK):
-            return str(place)
-    found = shutil.which(_platform.SERVER_NAME)
-    # The command of the same name that comes with this package, a script, only calls this function again.
-    if found is None or Path(found).read_bytes()[:2] == b"#!":
-        raise FluvioError(
-            f"{_platform.SERVER_NAME} was not found: install a wheel, run `make build` in the source tree, "
-            "or name it with FLUVIO_DEVSERVER"
-        )
-    return found
 
 
 def main() -> NoReturn:

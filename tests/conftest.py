@@ -117,7 +117,7 @@ def nothing_left_behind() -> Iterator[None]:
 # --- Nothing may block the event loop -----------------------------------------------------------------
 
 # What runs in the thread that calls it, by design.
-BLOCKING = ("_sync", "_threads.py", "_slots.py", "_control.py", "devserver.py")
+BLOCKING = ("_sync", "_threads.py", "_slots.py", "_control.py", "devserver.py", "_server_process.py")
 PACKAGE = os.path.dirname(os.path.abspath(fluvio_cffi.__file__)) + os.sep
 
 
@@ -194,7 +194,12 @@ def nothing_blocks(block_detector: BlockDetector) -> Iterator[None]:
             stack.enter_context(
                 blockbuster.blockbuster_ctx(
                     "fluvio_cffi",
-                    excluded_modules=["fluvio_cffi._sync", "fluvio_cffi._control", "fluvio_cffi.devserver"],
+                    excluded_modules=[
+                        "fluvio_cffi._sync",
+                        "fluvio_cffi._control",
+                        "fluvio_cffi._server_process",
+                        "fluvio_cffi.devserver",
+                    ],
                 )
             )
         yield

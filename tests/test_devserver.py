@@ -28,7 +28,8 @@ from fluvio_cffi import (
     _platform,
     sync,
 )
-from fluvio_cffi.devserver import DevServer, find_executable
+from fluvio_cffi._server_process import find_executable
+from fluvio_cffi.devserver import DevServer
 from tests.support import TIMEOUT, collect, environment, eventually_sync, run_program, start_program
 
 

@@ -54,7 +54,7 @@ async def test_use_after_close(endpoint: str, anyio_backend: Any, name: str) -> 
             lambda: producer.flush(),
             lambda: consumer.receive(),
             lambda: consumer.receive_batch(),
-            lambda: consumer.__anext__(),
+            lambda: consumer.__aiter__().__anext__(),
             lambda: consumer.batches().__anext__(),
         ):
             with pytest.raises(anyio.ClosedResourceError) as caught:

@@ -10,14 +10,15 @@ from weakref import WeakValueDictionary
 
 from .. import _arguments, _options
 from .._findings import Findings
-from .._library import lib, own, text
+from .._library import ERROR, failure, lib, own, text
 from .._library import options as library_options
 from .._offset import Offset
 from .._opening import Opening
-from .._port import Left, Pending, Port, checkpoint, current_port
+from .._port import Left, Port, checkpoint, current_port
 from ..errors import ClosedError, FluvioError, InvalidArgumentError
 from .admin import Admin
 from .closable import Closable
+from .closing import Closing
 from .consumer import Consumer
 from .producer import Producer
 
@@ -102,19 +103,20 @@ class Client(Closable):
         self._consumers: WeakValueDictionary[int, Consumer] = WeakValueDictionary()
         # Of producers that were collected.
         self._left = Left()
-        # Nothing is opened any more.
-        self._closing = False
+        self._closing = Closing(port, lib.fluvio_client_close)
+        # Nothing is opened any more: it is closed, or that has begun.
+        self._over = False
         self.endpoint: str = text(lib.fluvio_client_get_endpoint(handle))
         self.platform_version: str = text(lib.fluvio_client_get_platform_version(handle))
         self.admin = Admin(self)
 
     def __repr__(self) -> str:
-        state = "" if self._handle is not None else ", closed"
+        state = ", closed" if self._over else ""
         return f"<Client {self.endpoint}, platform {self.platform_version}{state}>"
 
     def _open(self) -> Any:
         handle = self._handle
-        if handle is None or self._closing:
+        if handle is None or self._over:
             raise self._closed()
         return handle
 
@@ -165,9 +167,9 @@ class Client(Closable):
             lib.fluvio_producer_open, handle, name, len(name), library_options(options)
         )
         owned = own("fluvio_producer *", completion, lib.fluvio_producer_free)
-        producer = Producer(self._port, owned, topic, self._left)
+        producer = Producer(self, self._port, owned, topic, self._left)
         self._producers[next(self._numbers)] = producer
-        if self._closing:
+        if self._over:
             # Closed meanwhile, by somebody who may not have seen this one.
             producer._drop()
             raise self._closed()
@@ -200,6 +202,9 @@ class Client(Closable):
             PartitionNotFoundError: It has no such partition.
             OffsetEvictedError: The start offset is no longer there.
             OffsetOutOfRangeError: The start offset lies beyond the end.
+            FluvioConnectionError, FluvioTimeoutError: The leader of a partition did not say within
+                `request_timeout` where its log begins and ends. All of them have to, to begin with: later one
+                that is away is waited for.
         """
         options = _options.document(_options.CONSUMER, locals())
         name = _arguments.resource("topic", topic)
@@ -210,9 +215,10 @@ class Client(Closable):
         completion: Any = await self._port.call(
             lib.fluvio_consumer_open, handle, name, len(name), library_options(options)
         )
-        consumer = Consumer(self._port, own("fluvio_consumer *", completion, lib.fluvio_consumer_free), topic)
+        owned = own("fluvio_consumer *", completion, lib.fluvio_consumer_free)
+        consumer = Consumer(self, self._port, owned, topic)
         self._consumers[next(self._numbers)] = consumer
-        if self._closing:
+        if self._over:
             consumer._drop()
             raise self._closed()
         return consumer
@@ -235,17 +241,15 @@ class Client(Closable):
             return
         port = self._port
         port.check()
-        self._closing = True
+        self._over = True
         producers, consumers = list(self._producers.values()), list(self._consumers.values())
-        # All of it before the first wait, and the handle let go behind it: what strikes in between leaves
-        # something that can be closed again.
         for producer in producers:
             producer._begin_close()
         for consumer in consumers:
             consumer._begin_close()
-        self._handle = None
         waited = 0
-        closing: Optional[Pending] = None
+        # For as long as this goes on: another one that closes it may end before.
+        port.acquire()
         with Findings(f"the client of {self.endpoint}") as findings:
             try:
                 for consumer in consumers:
@@ -257,25 +261,31 @@ class Client(Closable):
                     waited += 1
                     await producer._end_close(findings)
                 # Not before: of two that close a producer only one learns what could not be sent.
-                if port.attached:
-                    closing = Pending()
-                    port.start(closing, lib.fluvio_client_close, handle)
-                    await port.checkpoint()
-                    if not closing.done():
-                        await port.park(closing)
+                self._closing.begin(handle)
+                completion = await self._closing.end()
+                if completion is not None and completion[1] == ERROR:
+                    findings.add(failure(completion))
                 self._account(findings, [])
             except BaseException:
-                if closing is None and port.attached:
-                    port.start(Pending(), lib.fluvio_client_close, handle)
+                if not self._closing.under_way:
+                    self._closing.begin(handle)
                 self._account(findings, producers[waited:])
                 # Nobody is told later.
                 port.give_up([*(producer._ledger for producer in producers), *self._left.ledgers()])
                 raise
             finally:
-                for consumer in consumers:
-                    consumer._drop()
-                del handle
-                port.release()
+                self._let_go(consumers, producers)
+
+    def _let_go(self, consumers: Sequence[Consumer], producers: Sequence[Producer]) -> None:
+        for consumer in consumers:
+            consumer._drop()
+        for producer in producers:
+            producer._drop()
+        if self._handle is not None:
+            self._closing.forget()
+            self._handle = None
+            self._port.release()
+        self._port.release()
 
     def _account(self, findings: Findings, producers: Sequence[Producer]) -> None:
         """What became of the records of producers that nobody waited for or that were collected."""

@@ -15,6 +15,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._port import Port, checkpoint
 from .._records import Batch, Record
+from ..errors import ClosedError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -33,7 +34,9 @@ class Consumer(Closable):
 
     _instead = "ask a client for another one"
 
-    def __init__(self, port: Port, handle: Any, topic: str) -> None:
+    def __init__(self, client: Any, port: Port, handle: Any, topic: str) -> None:
+        # Without it the connection would end.
+        self._client = client
         self._fetcher = Fetcher(port, handle, topic)
         self._pacer = self._fetcher.pacer
         self._due = self._pacer.due
@@ -44,15 +47,24 @@ class Consumer(Closable):
         return f"<Consumer topic={self.topic!r}{', closed' if self._fetcher.closed else ''}>"
 
     def __aiter__(self) -> Consumer:
+        if self._fetcher.closed:
+            raise self._fetcher.refusal()
         self._pacer.reset()
         return self
 
     async def __anext__(self) -> Record:
-        if self._due():
-            await self._pause()
-        for record in self._cursor.records:
-            return record
-        return await self._fetcher.alone(self._take_record)
+        try:
+            if self._due():
+                await self._pause()
+            for record in self._cursor.records:
+                return record
+            return await self._fetcher.alone(self._take_record)
+        except ClosedError:
+            if not self._fetcher.closed:
+                raise
+        # An iteration that is under way sees the end, wherever it was closed.
+        await checkpoint()
+        raise StopAsyncIteration
 
     async def receive(self) -> Record:
         """The next record.
@@ -63,6 +75,8 @@ class Consumer(Closable):
             BusyError: Another task is reading.
             ClosedError: It, or its client, is closed.
         """
+        if self._fetcher.closed:
+            raise self._fetcher.refusal()
         try:
             return await self.__anext__()
         except StopAsyncIteration:
@@ -84,6 +98,8 @@ class Consumer(Closable):
 
     def batches(self) -> BatchIterator:
         """Iterate over batches. The rest of a batch whose records are being iterated over comes first."""
+        if self._fetcher.closed:
+            raise self._fetcher.refusal()
         return BatchIterator(self)
 
     async def _pause(self) -> None:
@@ -127,7 +143,7 @@ class Consumer(Closable):
         Raises:
             RuntimeError: This is not the event loop of its client.
         """
-        if self._fetcher.closed:
+        if not self._fetcher.closing:
             await checkpoint()
             return
         self._begin_close()
@@ -172,4 +188,11 @@ class BatchIterator(Bound):
         return self
 
     async def __anext__(self) -> Batch:
-        return await self._consumer._fetcher.alone(self._consumer._take_batch)
+        fetcher = self._consumer._fetcher
+        try:
+            return await fetcher.alone(self._consumer._take_batch)
+        except ClosedError:
+            if not fetcher.closed:
+                raise
+        await checkpoint()
+        raise StopAsyncIteration

@@ -11,9 +11,10 @@ from .._deliveries import Ack, Deliveries
 from .._findings import Findings
 from .._library import NULL, OK, RECORD_OVERHEAD, Completion, discard, failure, ffi, lib
 from .._outgoing import Outgoing, Slice
-from .._port import Ledger, Left, Pending, Port, Receipt, Slip, checkpoint
+from .._port import Ledger, Left, Port, Receipt, Slip, checkpoint
 from ..errors import ClosedError, FluvioError, FluvioTimeoutError, InternalError, RecordTooLargeError
 from .closable import Closable
+from .closing import Closing
 from .delivery import Delivery
 
 if TYPE_CHECKING:
@@ -66,13 +67,15 @@ class Producer(Closable):
 
     _instead = "share it, any number of tasks may use it; or ask a client for another one"
 
-    def __init__(self, port: Port, handle: Any, topic: str, left: Left) -> None:
+    def __init__(self, client: Any, port: Port, handle: Any, topic: str, left: Left) -> None:
         self.topic = topic
+        # Without it the connection would end.
+        self._client = client
         self._port = port
         self._handle = handle
         self._ledger = Ledger(topic)
         self._pacer = port.pacer()
-        self._closing: Optional[Pending] = None
+        self._closing = Closing(port, lib.fluvio_producer_close)
         # Of key and value together.
         self._max_record = int(lib.fluvio_producer_get_max_record_bytes(handle))
         # Where the client finds the ledger if this is collected; None once there is nothing to be told.
@@ -333,7 +336,7 @@ class Producer(Closable):
             FluvioTimeoutError: Records could not be sent in time: `detail["undelivered"]` says how many.
             CloseError: Both.
         """
-        if self._handle is None:
+        if self._handle is None and not self._closing.under_way:
             await checkpoint()
             return
         self._port.check()
@@ -346,35 +349,24 @@ class Producer(Closable):
         handle = self._handle
         if handle is None:
             return
-        if self._port.attached:
-            # Let go only behind this: what strikes in between leaves something that can be closed again.
-            self._closing = closing = Pending()
-            self._port.start(closing, lib.fluvio_producer_close, handle)
+        # Let go only behind this: what strikes in between leaves something that can be closed again.
+        self._closing.begin(handle)
         self._handle = None
 
     async def _end_close(self, findings: Findings) -> None:
-        closing = self._closing
-        told = False
         try:
-            if closing is not None:
-                if not closing.done():
-                    await self._port.checkpoint()
-                    if self._closing is closing and not closing.done():
-                        await self._port.park(closing)
-                # For whoever comes first: the client may be closed meanwhile.
-                completion, closing.completion = closing.completion, None
-                self._closing = None
-                if completion is not None and completion[1] != OK:
-                    findings.add(failure(completion))
-                    told = True
+            completion = await self._closing.end()
+            if completion is not None and completion[1] != OK:
+                findings.add(failure(completion))
         finally:
-            self._account(findings, told)
+            self._account(findings)
 
-    def _account(self, findings: Findings, told: bool = False) -> None:
-        """What became of the records; `told`: findings have the error of those that closing gave up."""
+    def _account(self, findings: Findings) -> None:
+        """What became of the records."""
         # First every answer that is there, also when closing was cancelled.
         self._port.settle()
-        findings.add(self._ledger.failure(told))
+        # Of those that closing gave up its own error tells.
+        findings.add(self._ledger.failure(self._closing.failed))
         pending = self._ledger.pending
         findings.interrupted(pending)
         if not pending:
@@ -383,6 +375,7 @@ class Producer(Closable):
     def _drop(self) -> None:
         """Its client is closed."""
         self._handle = self._left = None
+        self._closing.forget()
 
     def __del__(self) -> None:
         left = getattr(self, "_left", None)

@@ -17,6 +17,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._records import Batch, Record
 from .._threads import Port, checkpoint, limit
+from ..errors import ClosedError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -35,7 +36,9 @@ class Consumer(Closable):
 
     _instead = "ask a client for another one"
 
-    def __init__(self, port: Port, handle: Any, topic: str) -> None:
+    def __init__(self, client: Any, port: Port, handle: Any, topic: str) -> None:
+        # Without it the connection would end.
+        self._client = client
         self._fetcher = Fetcher(port, handle, topic)
         self._pacer = self._fetcher.pacer
         self._due = self._pacer.due
@@ -46,15 +49,24 @@ class Consumer(Closable):
         return f"<Consumer topic={self.topic!r}{', closed' if self._fetcher.closed else ''}>"
 
     def __iter__(self) -> Consumer:
+        if self._fetcher.closed:
+            raise self._fetcher.refusal()
         self._pacer.reset()
         return self
 
     def __next__(self) -> Record:
-        if self._due():
-            self._pause()
-        for record in self._cursor.records:
-            return record
-        return self._fetcher.alone(self._take_record)
+        try:
+            if self._due():
+                self._pause()
+            for record in self._cursor.records:
+                return record
+            return self._fetcher.alone(self._take_record)
+        except ClosedError:
+            if not self._fetcher.closed:
+                raise
+        # An iteration that is under way sees the end, wherever it was closed.
+        checkpoint()
+        raise StopIteration
 
     def receive(self, *, timeout: Optional[Duration] = None) -> Record:
         """The next record.
@@ -66,6 +78,8 @@ class Consumer(Closable):
             ClosedError: It, or its client, is closed.
         """
         with limit(timeout):
+            if self._fetcher.closed:
+                raise self._fetcher.refusal()
             try:
                 return self.__next__()
             except StopIteration:
@@ -88,6 +102,8 @@ class Consumer(Closable):
 
     def batches(self) -> BatchIterator:
         """Iterate over batches. The rest of a batch whose records are being iterated over comes first."""
+        if self._fetcher.closed:
+            raise self._fetcher.refusal()
         return BatchIterator(self)
 
     def _pause(self) -> None:
@@ -132,7 +148,7 @@ class Consumer(Closable):
             RuntimeError: This is not the event loop of its client.
         """
         with limit(timeout):
-            if self._fetcher.closed:
+            if not self._fetcher.closing:
                 checkpoint()
                 return
             self._begin_close()
@@ -177,4 +193,11 @@ class BatchIterator(Bound):
         return self
 
     def __next__(self) -> Batch:
-        return self._consumer._fetcher.alone(self._consumer._take_batch)
+        fetcher = self._consumer._fetcher
+        try:
+            return fetcher.alone(self._consumer._take_batch)
+        except ClosedError:
+            if not fetcher.closed:
+                raise
+        checkpoint()
+        raise StopIteration

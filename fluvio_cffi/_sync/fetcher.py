@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from .._arguments import Duration
 from .._completions import completed
-from .._library import EMPTY, END, OK, ffi, lib, take_error
+from .._library import CANCELLED, EMPTY, END, OK, ffi, lib, take_error
 from .._threads import Pending, Port, checkpoint, limit
 from ..errors import BusyError, ClosedError
+from .closing import Closing
 
 if TYPE_CHECKING:
     from .._cursor import Cursor
@@ -32,7 +33,7 @@ class Fetcher:
         self._topic = topic
         self._readers: list[object] = []
         self._ready: Optional[Pending] = None
-        self._closing: Optional[Pending] = None
+        self._closing = Closing(port, lib.fluvio_consumer_close)
         self._error = ffi.new("fluvio_error **")
         self.pacer = port.pacer()
 
@@ -40,6 +41,11 @@ class Fetcher:
     def closed(self) -> bool:
         """Whether nothing can be taken any more."""
         return self._handle is None
+
+    @property
+    def closing(self) -> bool:
+        """Whether there is an end to be waited for: it is open, or somebody is closing it."""
+        return self._handle is not None or self._closing.under_way
 
     @property
     def abandoned(self) -> bool:
@@ -62,12 +68,19 @@ class Fetcher:
 
     def _enter(self, reader: object) -> None:
         if self._handle is None:
-            raise ClosedError(f"the consumer of topic {self._topic!r} is closed")
+            raise self.refusal()
         self._port.check()
         readers = self._readers
         readers.append(reader)
         if readers[0] is not reader:
-            raise BusyError(f"another thread is already reading from the consumer of topic {self._topic!r}")
+            raise BusyError(
+                f"another thread is already reading from the consumer of topic {self._topic!r}",
+                topic=self._topic,
+            )
+
+    def refusal(self) -> ClosedError:
+        """The error for reading from what is closed."""
+        return ClosedError(f"the consumer of topic {self._topic!r} is closed", topic=self._topic)
 
     def _leave(self, reader: object) -> None:
         if reader in self._readers:
@@ -119,7 +132,7 @@ class Fetcher:
                     self._ready = None
                 raise
         self._port.park(pending)
-        completion, pending.completion = pending.completion, None
+        completion = pending.claim()
         self._ready = None
         if completion is not None and self._handle is not None:
             completed(completion)
@@ -130,28 +143,18 @@ class Fetcher:
         if handle is None:
             return
         self._port.check()
-        if self._port.attached:
-            # Let go only behind this: what strikes in between leaves something that can be closed again.
-            self._closing = closing = Pending()
-            self._port.start(closing, lib.fluvio_consumer_close, handle)
+        # Let go only behind this: what strikes in between leaves something that can be closed again.
+        self._closing.begin(handle)
         self._handle = None
 
     def end_close(self, *, timeout: Optional[Duration] = None) -> None:
         """Wait until it is closed."""
         with limit(timeout):
-            closing = self._closing
-            if closing is None:
-                return
-            if not closing.done():
-                self._port.checkpoint()
-                if self._closing is closing and not closing.done():
-                    self._port.park(closing)
-            # For whoever comes first: its client may be closed meanwhile.
-            completion, closing.completion = closing.completion, None
-            self._closing = None
-            if completion is not None:
+            completion = self._closing.end()
+            if completion is not None and completion[1] != CANCELLED:
                 completed(completion)
 
     def drop(self) -> None:
         """Its client is closed."""
         self._handle = None
+        self._closing.forget()

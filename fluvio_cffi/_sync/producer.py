@@ -13,9 +13,10 @@ from .._deliveries import Ack, Deliveries
 from .._findings import Findings
 from .._library import NULL, OK, RECORD_OVERHEAD, Completion, discard, failure, ffi, lib
 from .._outgoing import Outgoing, Slice
-from .._threads import Ledger, Left, Pending, Port, Receipt, Slip, checkpoint, limit
+from .._threads import Ledger, Left, Port, Receipt, Slip, checkpoint, limit
 from ..errors import ClosedError, FluvioError, FluvioTimeoutError, InternalError, RecordTooLargeError
 from .closable import Closable
+from .closing import Closing
 from .delivery import Delivery
 
 if TYPE_CHECKING:
@@ -68,13 +69,15 @@ class Producer(Closable):
 
     _instead = "share it, any number of threads may use it; or ask a client for another one"
 
-    def __init__(self, port: Port, handle: Any, topic: str, left: Left) -> None:
+    def __init__(self, client: Any, port: Port, handle: Any, topic: str, left: Left) -> None:
         self.topic = topic
+        # Without it the connection would end.
+        self._client = client
         self._port = port
         self._handle = handle
         self._ledger = Ledger(topic)
         self._pacer = port.pacer()
-        self._closing: Optional[Pending] = None
+        self._closing = Closing(port, lib.fluvio_producer_close)
         # Of key and value together.
         self._max_record = int(lib.fluvio_producer_get_max_record_bytes(handle))
         # Where the client finds the ledger if this is collected; None once there is nothing to be told.
@@ -357,7 +360,7 @@ class Producer(Closable):
             CloseError: Both.
         """
         with limit(timeout):
-            if self._handle is None:
+            if self._handle is None and not self._closing.under_way:
                 checkpoint()
                 return
             self._port.check()
@@ -370,35 +373,24 @@ class Producer(Closable):
         handle = self._handle
         if handle is None:
             return
-        if self._port.attached:
-            # Let go only behind this: what strikes in between leaves something that can be closed again.
-            self._closing = closing = Pending()
-            self._port.start(closing, lib.fluvio_producer_close, handle)
+        # Let go only behind this: what strikes in between leaves something that can be closed again.
+        self._closing.begin(handle)
         self._handle = None
 
     def _end_close(self, findings: Findings) -> None:
-        closing = self._closing
-        told = False
         try:
-            if closing is not None:
-                if not closing.done():
-                    self._port.checkpoint()
-                    if self._closing is closing and not closing.done():
-                        self._port.park(closing)
-                # For whoever comes first: the client may be closed meanwhile.
-                completion, closing.completion = closing.completion, None
-                self._closing = None
-                if completion is not None and completion[1] != OK:
-                    findings.add(failure(completion))
-                    told = True
+            completion = self._closing.end()
+            if completion is not None and completion[1] != OK:
+                findings.add(failure(completion))
         finally:
-            self._account(findings, told)
+            self._account(findings)
 
-    def _account(self, findings: Findings, told: bool = False) -> None:
-        """What became of the records; `told`: findings have the error of those that closing gave up."""
+    def _account(self, findings: Findings) -> None:
+        """What became of the records."""
         # First every answer that is there, also when closing was timed out.
         self._port.settle()
-        findings.add(self._ledger.failure(told))
+        # Of those that closing gave up its own error tells.
+        findings.add(self._ledger.failure(self._closing.failed))
         pending = self._ledger.pending
         findings.interrupted(pending)
         if not pending:
@@ -407,6 +399,7 @@ class Producer(Closable):
     def _drop(self) -> None:
         """Its client is closed."""
         self._handle = self._left = None
+        self._closing.forget()
 
     def __del__(self) -> None:
         left = getattr(self, "_left", None)
