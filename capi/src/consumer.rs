@@ -39,7 +39,8 @@ pub struct ConsumerHandle {
 ///
 /// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` may be NULL: all defaults. Unknown keys are refused by name.
 ///   Keys: `partitions` (array of numbers; absent: all), `start` ({"beginning": n}, {"end": n} or {"offset": n}; default
-///   {"end": 0}), `prefetch_bytes`, `isolation` ("read_uncommitted", "read_committed"), `check_crc` (true).
+///   {"end": 0}; of these only an offset has to be there still when reading begins), `prefetch_bytes`, `isolation`
+///   ("read_uncommitted", "read_committed"), `check_crc` (true).
 /// Ownership: the inputs are copied. The consumer may outlive the client handle.
 /// Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.
 /// Threads: any.
