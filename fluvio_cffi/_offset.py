@@ -15,7 +15,8 @@ class Offset:
     """A place in a partition: counted from its beginning, from its end, or an absolute offset.
 
     `Offset.beginning()` is the oldest record that is still there, `Offset.end()` the next one to come;
-    `Offset.end(10)` starts ten records before the end, `Offset.beginning(10)` skips the first ten.
+    `Offset.end(10)` starts ten records before the end, `Offset.beginning(10)` skips the first ten. What is
+    removed before anything was read is passed over; an absolute offset has to be there.
     """
 
     __slots__ = ("_count", "_origin")

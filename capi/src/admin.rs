@@ -54,10 +54,11 @@ pub unsafe extern "C" fn fluvio_admin_create(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.open()?.admin();
+            let client = handle::get(client)?;
+            let admin = client.open()?.admin();
             check_object(object)?;
             let topic = CreateTopic::from_json(options::document(options)?)?;
-            handle::get(context)?.start(user_data, None, async move {
+            handle::get(context)?.start_counted(user_data, client.under_way(), async move {
                 admin.create_topic(topic).await?;
                 Ok(Outcome::done())
             })?;
@@ -88,10 +89,11 @@ pub unsafe extern "C" fn fluvio_admin_delete(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.open()?.admin();
+            let client = handle::get(client)?;
+            let admin = client.open()?.admin();
             check_object(object)?;
             let name = arguments::name("name", name, name_len)?.to_owned();
-            handle::get(context)?.start(user_data, None, async move {
+            handle::get(context)?.start_counted(user_data, client.under_way(), async move {
                 admin.delete_topic(&name).await?;
                 Ok(Outcome::done())
             })?;
@@ -124,10 +126,11 @@ pub unsafe extern "C" fn fluvio_admin_list(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let admin = handle::get(client)?.open()?.admin();
+            let client = handle::get(client)?;
+            let admin = client.open()?.admin();
             check_object(object)?;
             let options = ListTopics::from_json(options::document(options)?)?;
-            handle::get(context)?.start(user_data, None, async move {
+            handle::get(context)?.start_counted(user_data, client.under_way(), async move {
                 let topics = admin.list_topics(options).await?;
                 let text = serde_json::to_string(&topics).map_err(|error| {
                     Failure::new(

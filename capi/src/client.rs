@@ -1,9 +1,11 @@
 //! The client: a connection to a cluster.
 
 use std::ffi::{CString, c_char};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::{Client, ClientOptions};
+use tokio::sync::watch;
 
 use crate::boundary::{boundary, boundary_or};
 use crate::completion::{Outcome, fluvio_status};
@@ -27,6 +29,8 @@ impl Opaque for fluvio_client {
 pub struct ClientHandle {
     client: Client,
     closed: AtomicBool,
+    /// Each operation that was started with this client has a receiver until it has completed.
+    operations: Arc<watch::Sender<()>>,
     endpoint: CString,
     platform_version: CString,
 }
@@ -35,7 +39,8 @@ impl ClientHandle {
     fn new(client: Client) -> Self {
         let endpoint = c_text(client.endpoint().to_owned());
         let platform_version = c_text(client.platform_version().to_string());
-        ClientHandle { client, closed: AtomicBool::new(false), endpoint, platform_version }
+        let operations = Arc::new(watch::Sender::new(()));
+        ClientHandle { client, closed: AtomicBool::new(false), operations, endpoint, platform_version }
     }
 
     /// The client, unless it was closed.
@@ -44,6 +49,11 @@ impl ClientHandle {
             return Err(Failure::new(fluvio_error_kind::Closed, "the client is closed"));
         }
         Ok(&self.client)
+    }
+
+    /// To be kept until an operation has completed: closing completes afterwards.
+    pub(crate) fn under_way(&self) -> watch::Receiver<()> {
+        self.operations.subscribe()
     }
 }
 
@@ -105,7 +115,7 @@ pub unsafe extern "C" fn fluvio_client_get_endpoint(client: *const fluvio_client
 
 /// Closes a client with its producers (what they accepted is sent first, within `close_timeout_ms`) and consumers. Later
 /// calls that use it get CLOSED. A producer or consumer that is being opened completes with CLOSED at once, a call of
-/// administration that is under way when this completes.
+/// administration that is under way once the producers are closed; all of them complete before this does.
 ///
 /// Parameters: `client` stays valid and is still to be freed.
 /// Ownership: nothing changes hands.
@@ -124,9 +134,11 @@ pub unsafe extern "C" fn fluvio_client_close(
     unsafe {
         boundary(error, || {
             let handle = handle::get(client)?;
-            let client = handle.client.clone();
+            let (client, operations) = (handle.client.clone(), Arc::clone(&handle.operations));
             handle::get(context)?.start_in_order(user_data, None, WhenCancelled::GoOn, async move {
                 client.close().await;
+                // Each has its own end now. Whoever hears of this one may listen no longer.
+                operations.closed().await;
                 Ok::<_, Failure>(Outcome::done())
             })?;
             handle.closed.store(true, Ordering::Release);

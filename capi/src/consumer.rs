@@ -39,7 +39,8 @@ pub struct ConsumerHandle {
 ///
 /// Parameters: `topic` is UTF-8, `topic_len` bytes. `options` may be NULL: all defaults. Unknown keys are refused by name.
 ///   Keys: `partitions` (array of numbers; absent: all), `start` ({"beginning": n}, {"end": n} or {"offset": n}; default
-///   {"end": 0}), `prefetch_bytes`, `isolation` ("read_uncommitted", "read_committed"), `check_crc` (true).
+///   {"end": 0}; of these only an offset has to be there still when reading begins), `prefetch_bytes`, `isolation`
+///   ("read_uncommitted", "read_committed"), `check_crc` (true).
 /// Ownership: the inputs are copied. The consumer may outlive the client handle.
 /// Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.
 /// Threads: any.
@@ -59,10 +60,11 @@ pub unsafe extern "C" fn fluvio_consumer_open(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let client = handle::get(client)?.open()?.clone();
+            let handle = handle::get(client)?;
+            let client = handle.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
             let options = ConsumerOptions::from_json(options::document(options)?)?;
-            handle::get(context)?.start(user_data, None, async move {
+            handle::get(context)?.start_counted(user_data, handle.under_way(), async move {
                 let consumer = client.consumer(&topic, options).await?;
                 Ok(Outcome::value::<fluvio_consumer>(ConsumerHandle {
                     consumer: Arc::new(consumer),

@@ -106,6 +106,26 @@ impl Operations {
         Ok(())
     }
 
+    /// Like `start`; `under_way` is let go once the operation has completed, so whoever counts these can wait for that.
+    pub(crate) fn start_counted<F>(
+        self: &Arc<Self>,
+        user_data: u64,
+        under_way: impl Send + 'static,
+        work: F,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let ticket = self.register(user_data, Stop::Task(stop), None)?;
+        let operation = run(ticket, stopped, AssertUnwindSafe(work).catch_unwind());
+        self.runtime.spawn(async move {
+            operation.await;
+            drop(under_way);
+        });
+        Ok(())
+    }
+
     /// Like `start`, but `work` begins during this call: operations that queue up in the engine do so in call order, and
     /// one that changes a state has changed it when the call returns. If it is finished by then, a queue has its completion
     /// at once; a function of the host is still called from the runtime.

@@ -96,10 +96,11 @@ pub unsafe extern "C" fn fluvio_producer_open(
     // SAFETY: the caller passes pointers that are NULL or valid.
     unsafe {
         boundary(error, || {
-            let client = handle::get(client)?.open()?.clone();
+            let handle = handle::get(client)?;
+            let client = handle.open()?.clone();
             let topic = arguments::name("topic", topic, topic_len)?.to_owned();
             let options = ProducerOptions::from_json(options::document(options)?)?;
-            handle::get(context)?.start(user_data, None, async move {
+            handle::get(context)?.start_counted(user_data, handle.under_way(), async move {
                 let producer = Arc::new(client.producer(&topic, options).await?);
                 if let Some(undelivered) = runtime::undelivered() {
                     undelivered.add(&producer);

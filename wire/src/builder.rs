@@ -11,6 +11,9 @@ pub const EMPTY_LEN: usize = HEADER_LEN + 4;
 /// How much a growing buffer has in advance at most.
 const LARGEST_STEP: usize = 16 * 1024;
 
+/// Batches up to this length are moved rather than cut off: what they leave free is used as a whole.
+const LARGEST_MOVED: usize = 4 * 1024;
+
 /// The timestamp of a record that has none.
 pub const NO_TIMESTAMP: i64 = -1;
 
@@ -78,9 +81,15 @@ impl BatchBuilder {
         }
     }
 
-    /// No record follows: gives back what of the buffer is not used, if that is much.
+    /// No record follows: gives back what of the buffer is not used, if that is much. A small batch moves into a block of its
+    /// own: cut off in place, the rest would be a hole that is too small for the next buffer, as many of them as batches.
     pub fn give_back(&mut self) {
-        if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 4 {
+        if self.buffer.capacity() - self.buffer.len() <= self.buffer.len() / 4 {
+            return;
+        }
+        if self.buffer.len() <= LARGEST_MOVED {
+            self.buffer = self.buffer.as_slice().to_vec();
+        } else {
             self.buffer.shrink_to_fit();
         }
     }

@@ -21,7 +21,7 @@ use crate::cluster::Cluster;
 use crate::directory::{Spu, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Connection, Inbox, Incoming, Links};
-use crate::session::{Fetch, Time};
+use crate::session::{Fetch, Position, Time};
 
 /// The least and the most that one answer of a stream may hold. The least has room for a batch of the usual size, which
 /// would be cut otherwise and fetched again by itself; what is read at a time is the budget's business.
@@ -131,7 +131,7 @@ impl Drop for Guard {
 }
 
 impl Driver {
-    pub(super) fn new(parts: Parts, known: u32, positions: Vec<(u32, i64)>) -> Self {
+    pub(super) fn new(parts: Parts, known: u32, positions: Vec<(u32, Position)>) -> Self {
         let (inbox, answers) = mpsc::unbounded_channel();
         let mut driver = Driver {
             parts,
@@ -198,7 +198,7 @@ impl Driver {
         self.parts.cluster.settings.request_timeout
     }
 
-    fn add(&mut self, partition: u32, position: i64, count: usize) {
+    fn add(&mut self, partition: u32, position: Position, count: usize) {
         let answer = self.parts.options.prefetch_bytes / count.max(ANSWERS);
         let most = self.parts.cluster.settings.max_frame - ANSWER_OVERHEAD;
         let topic = self.parts.topic.name().into();
@@ -215,7 +215,7 @@ impl Driver {
         if self.parts.options.partitions.is_none() {
             let count = self.parts.topic.partition_count();
             for partition in self.known..count {
-                self.add(partition, 0, count as usize);
+                self.add(partition, Position::Relative(0), count as usize);
             }
             self.known = self.known.max(count);
         }

@@ -23,7 +23,8 @@ pub struct ConsumerOptions {
 }
 
 /// Where to start, resolved when the consumer is opened. The end is that of what may be read: by the isolation, of the log
-/// or of what is replicated.
+/// or of what is replicated. `Beginning` and `End` mean what is there: if retention removes it before anything was read,
+/// reading begins with the first record that is left. What is removed later is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {

@@ -12,9 +12,10 @@ use crate::directory::Spu;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Backoff;
 use crate::producer::Isolation;
+use crate::session::Position;
 
 /// The first offset to read of each partition. Waits up to the request time-out for leaders that are moving.
-pub(super) async fn resolve(parts: &Parts, partitions: &[u32]) -> Result<Vec<(u32, i64)>> {
+pub(super) async fn resolve(parts: &Parts, partitions: &[u32]) -> Result<Vec<(u32, Position)>> {
     let limit = parts.cluster.settings.request_timeout;
     let mut last = None;
     let attempts = async {
@@ -40,7 +41,7 @@ pub(super) async fn resolve(parts: &Parts, partitions: &[u32]) -> Result<Vec<(u3
     }
 }
 
-async fn attempt(parts: &Parts, partitions: &[u32]) -> Result<Vec<(u32, i64)>> {
+async fn attempt(parts: &Parts, partitions: &[u32]) -> Result<Vec<(u32, Position)>> {
     let mut by_leader: BTreeMap<i32, (Spu, Vec<u32>)> = BTreeMap::new();
     for partition in partitions {
         let leader = parts.topic.leader(*partition).ok_or_else(|| {
@@ -86,7 +87,7 @@ fn reaches_beyond(parts: &Parts, answer: &FetchOffsetPartitionResponse) -> bool 
 }
 
 /// `log_end` is where the log ends, if that counts and is not the end that the answer tells.
-fn position(parts: &Parts, answer: &FetchOffsetPartitionResponse, log_end: Option<i64>) -> Result<i64> {
+fn position(parts: &Parts, answer: &FetchOffsetPartitionResponse, log_end: Option<i64>) -> Result<Position> {
     let what = format!("partition {} of topic {:?}", answer.partition_index, parts.topic.name());
     let here = |error: Error| error.with_partition(parts.topic.name(), answer.partition_index);
     if answer.error_code.is_error() {
@@ -95,8 +96,8 @@ fn position(parts: &Parts, answer: &FetchOffsetPartitionResponse, log_end: Optio
     let (first, end) = (answer.start_offset, log_end.unwrap_or(answer.last_stable_offset));
     // The options keep every value within 63 bits.
     match parts.options.start {
-        Start::Beginning(skip) => Ok(first.saturating_add(skip as i64).min(end)),
-        Start::End(back) => Ok(end.saturating_sub(back as i64).max(first)),
+        Start::Beginning(skip) => Ok(Position::Relative(first.saturating_add(skip as i64).min(end))),
+        Start::End(back) => Ok(Position::Relative(end.saturating_sub(back as i64).max(first))),
         Start::Offset(offset) => {
             let offset = offset as i64;
             if offset < first {
@@ -108,7 +109,7 @@ fn position(parts: &Parts, answer: &FetchOffsetPartitionResponse, log_end: Optio
                 let error = Error::new(ErrorKind::OffsetOutOfRange, message);
                 Err(here(error).with_detail("offset", offset).with_detail("next_available", end))
             } else {
-                Ok(offset)
+                Ok(Position::Absolute(offset))
             }
         }
     }

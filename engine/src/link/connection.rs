@@ -129,20 +129,31 @@ impl Connection {
 
     /// Like [`Connection::call`], with a time-out of its own.
     pub(crate) async fn call_within<R: Request>(&self, request: R, limit: Duration) -> Result<R::Response> {
+        self.begin(request, limit)?.await
+    }
+
+    /// Like [`Connection::call_within`] in two steps: an error of this one means that nothing was sent.
+    pub(crate) fn begin<R: Request>(
+        &self,
+        request: R,
+        limit: Duration,
+    ) -> Result<impl Future<Output = Result<R::Response>>> {
         let reply = self.inner.request(request)?;
-        let turn = reply.turn();
-        let mut answer = std::pin::pin!(reply.answer());
-        let mut until = turn.begun() + limit;
-        loop {
-            if let Ok(answer) = tokio::time::timeout_at(until, answer.as_mut()).await {
-                return answer;
+        Ok(async move {
+            let turn = reply.turn();
+            let mut answer = std::pin::pin!(reply.answer());
+            let mut until = turn.begun() + limit;
+            loop {
+                if let Ok(answer) = tokio::time::timeout_at(until, answer.as_mut()).await {
+                    return answer;
+                }
+                let later = turn.begun() + limit;
+                if later <= until {
+                    return Err(self.timed_out(limit));
+                }
+                until = later;
             }
-            let later = turn.begun() + limit;
-            if later <= until {
-                return Err(self.timed_out(limit));
-            }
-            until = later;
-        }
+        })
     }
 
     /// The error of a request that was not answered within `limit`.

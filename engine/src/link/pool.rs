@@ -106,12 +106,13 @@ impl Pool {
         encode: impl Fn(i16) -> Result<R>,
         sent: &AtomicBool,
     ) -> Result<R::Response> {
-        let request = encode(connection.version::<R>()?)?;
         let request_timeout = self.shared.settings.request_timeout;
         let limit = patience.map_or(request_timeout, |patience| patience.max(request_timeout));
+        let begun =
+            connection.version::<R>().and_then(encode).and_then(|request| connection.begin(request, limit));
+        let answer = begun.map_err(|error| with_fate(error, repeatable, Outcome::NotSent))?;
         sent.store(true, Ordering::Relaxed);
-        let answer = connection.call_within(request, limit).await;
-        let answer = answer.map_err(|error| with_fate(error, repeatable, Outcome::Unknown))?;
+        let answer = answer.await.map_err(|error| with_fate(error, repeatable, Outcome::Unknown))?;
         let mut idle = self.shared.idle.lock();
         if idle.len() < KEPT && !*self.shared.closed.borrow() {
             idle.push(connection);

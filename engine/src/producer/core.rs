@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use wire::builder::max_record_len;
 
 use super::handlers::{Tally, Waiters};
 use super::partition::{Buffers, Partition, Queue, Waiting};
 use super::partitioner::Partitioner;
-use super::room::MANY_OVERHEAD;
+use super::room::{Account, BATCH_OVERHEAD, MANY_OVERHEAD};
 use super::{Isolation, Many, ProducerOptions, driver};
 use crate::cluster::Cluster;
 use crate::directory::Topic;
@@ -31,7 +31,7 @@ pub(super) struct Core {
     pub(super) options: ProducerOptions,
     pub(super) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(super) partitioner: Partitioner,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Account>,
     /// How many wait for room: nothing may linger then.
     pub(super) pressed: AtomicUsize,
     /// Partitions that have something to send and are not yet known to the driver.
@@ -76,7 +76,7 @@ impl Core {
         let count = topic.partition_count();
         let buffers = Buffers::new(options.batch_bytes(), options.buffer_bytes, options.delivery_timeout());
         let core = Arc::new(Core {
-            room: Arc::new(Semaphore::new(options.buffer_bytes)),
+            room: Arc::new(Account::new(options.buffer_bytes)),
             own_links: Links::new(cluster.settings.clone()),
             cluster,
             topic,
@@ -213,6 +213,7 @@ impl Core {
         (next, partitions[next].queue.lock())
     }
 
+    /// Appends the records, and tells how many batches they began.
     pub(super) fn append(
         &self,
         partitions: &[Arc<Partition>],
@@ -220,12 +221,12 @@ impl Core {
         accepted: usize,
         partition: Option<u32>,
         tally: &Arc<Tally>,
-    ) {
+    ) -> usize {
         let timestamp = now();
         // Neighbours mostly go to the same partition: its lock is kept until another one's turn comes.
         let mut current: Option<(usize, MutexGuard<'_, Queue>, usize)> = None;
         let mut refused: Vec<(u32, Waiters, Error)> = Vec::new();
-        let mut at = 0;
+        let (mut at, mut batches) = (0, 0);
         for index in 0..accepted {
             let key = records.key_length(index).map(|length| &records.arena[at..at + length]);
             at += key.map_or(0, <[u8]>::len);
@@ -246,7 +247,7 @@ impl Core {
                 if partitions[chosen].is_away()
                     && let Err(error) = self.check_share(&partitions[chosen], room)
                 {
-                    self.room.add_permits(room);
+                    self.room.release(room);
                     let mut waiters = Waiters::default();
                     waiters.push_many(tally, index as u32);
                     refused.push((chosen as u32, waiters, error));
@@ -256,15 +257,19 @@ impl Core {
                 current = Some((locked, queue, 0));
             }
             let Some((_, queue, held)) = &mut current else { continue };
-            queue.push(&self.buffers, (key, value), room, timestamp);
-            queue.open_waiters().push_many(tally, index as u32);
             *held += room;
+            if queue.push(&self.buffers, (key, value), room, timestamp) {
+                batches += 1;
+                *held += BATCH_OVERHEAD;
+            }
+            queue.open_waiters().push_many(tally, index as u32);
         }
         self.let_go(partitions, current);
         if !refused.is_empty() {
             self.refused.lock().extend(refused);
             self.wake.notify_one();
         }
+        batches
     }
 
     fn let_go(&self, partitions: &[Arc<Partition>], current: Option<(usize, MutexGuard<'_, Queue>, usize)>) {
@@ -294,28 +299,16 @@ impl Core {
 
     pub(super) async fn flush(&self) {
         let mut progress = self.progress.subscribe();
-        let mut targets: Vec<(Arc<Partition>, u64)> = Vec::new();
+        let behind = self.buffers.next();
         for partition in self.partitions.read().iter() {
             let mut queue = partition.queue.lock();
             queue.seal();
-            let accepted = queue.accepted;
-            if !queue.is_told(accepted) {
+            if !queue.is_empty() {
                 self.announce(partition, queue);
-                targets.push((Arc::clone(partition), accepted));
             }
         }
-        loop {
-            // Each is looked at until it is done, and then no more.
-            while let Some((partition, target)) = targets.last()
-                && partition.queue.lock().is_told(*target)
-            {
-                targets.pop();
-            }
-            // Once the driver has ended nothing more is told. The sender is in `self`: it cannot be gone.
-            if targets.is_empty() || *self.ended.borrow() || progress.changed().await.is_err() {
-                return;
-            }
-        }
+        // Once the driver has ended nothing more is told. The sender is in `self`: it cannot be gone.
+        while !self.buffers.are_told(behind) && !*self.ended.borrow() && progress.changed().await.is_ok() {}
     }
 
     pub(super) async fn close(&self) -> Result<()> {
@@ -353,7 +346,7 @@ impl Core {
     /// From here on, no record is accepted and nobody waits for room.
     pub(super) fn refuse(&self) {
         self.closed.store(true, Ordering::Release);
-        self.room.close();
+        self.room.free.close();
         // A send that saw the producer open holds this lock: behind this line its records are in their queues.
         drop(self.partitions.write());
     }
@@ -368,7 +361,8 @@ impl Core {
     /// having been called.
     pub(super) fn tell(&self, partition: &Partition, waiting: Waiting, fate: Result<i64>) {
         waiting.waiters.resolve(partition.index, fate);
-        partition.queue.lock().told(waiting.first, waiting.records);
+        partition.queue.lock().told(waiting.records);
+        self.buffers.told(waiting.number);
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
     }
 }

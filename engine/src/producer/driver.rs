@@ -208,7 +208,7 @@ impl Driver {
                 batch.share.held.fetch_sub(batch.room, Ordering::Relaxed);
                 let room = batch.room;
                 drop(batch);
-                self.core.room.add_permits(room);
+                self.core.room.release(room);
             }
             Action::LookUp => self.look_up(),
             Action::Deleted(why) => {

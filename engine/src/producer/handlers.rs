@@ -161,6 +161,10 @@ impl std::fmt::Debug for Waiters {
 impl Waiters {
     /// Adds the waiter for the next record.
     pub(crate) fn push_one(&mut self, handler: Box<dyn AckHandler>) {
+        if self.list.is_empty() {
+            // Many batches have one record.
+            self.list.reserve_exact(1);
+        }
         self.list.push(Waiter::One(handler));
     }
 
@@ -228,10 +232,10 @@ fn contained(call: impl FnOnce()) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Account;
     use super::*;
     use crate::error::ErrorKind;
     use std::sync::mpsc;
-    use tokio::sync::Semaphore;
 
     struct Tell(mpsc::Sender<Deliveries>);
 
@@ -242,7 +246,7 @@ mod tests {
     }
 
     fn tally(records: usize, sender: mpsc::Sender<Deliveries>) -> Arc<Tally> {
-        Tally::new(records, Box::new(Tell(sender)), CallRoom::of(&Arc::new(Semaphore::new(0))))
+        Tally::new(records, Box::new(Tell(sender)), CallRoom::of(&Arc::new(Account::new(0))))
     }
 
     #[test]

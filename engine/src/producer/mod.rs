@@ -24,7 +24,7 @@ use wire::builder::max_record_len;
 
 pub use handlers::{Ack, AckHandler, Deliveries, DeliveriesHandler};
 pub use options::{Isolation, ProducerOptions};
-pub use room::{CALL_OVERHEAD, MANY_OVERHEAD, RECORD_OVERHEAD, Room};
+pub use room::{BATCH_OVERHEAD, CALL_OVERHEAD, MANY_OVERHEAD, RECORD_OVERHEAD, Room};
 
 use self::core::{Core, now};
 use self::room::{CallRoom, Offer, record_room};
@@ -85,7 +85,7 @@ impl Producer {
     }
 
     /// Bytes that records without a fate may take: keys, values, and [`RECORD_OVERHEAD`] per record, or
-    /// [`MANY_OVERHEAD`] per record and [`CALL_OVERHEAD`] per call.
+    /// [`MANY_OVERHEAD`] per record and [`CALL_OVERHEAD`] per call; and [`BATCH_OVERHEAD`] per batch.
     pub fn buffer_bytes(&self) -> usize {
         self.handle.core.options.buffer_bytes
     }
@@ -95,8 +95,8 @@ impl Producer {
         self.handle.core.max_record_bytes()
     }
 
-    /// Waits, first come first served, until `bytes` are free, and keeps them for the caller. Dropping the future gives
-    /// up the place in the queue and reserves nothing.
+    /// Waits, first come first served, until `bytes` are free, and what a batch takes besides, and keeps them for the caller.
+    /// Dropping the future gives up the place in the queue and reserves nothing.
     pub async fn reserve(&self, bytes: usize) -> Result<Room> {
         let core = &self.handle.core;
         core.check_open()?;
@@ -108,9 +108,10 @@ impl Producer {
         }
         let owner = Arc::downgrade(core);
         // At most the buffer, which the options keep within 32 bits.
-        let acquire = Arc::clone(&core.room).acquire_many_owned(bytes as u32);
+        let bytes = bytes.saturating_add(BATCH_OVERHEAD).min(core.options.buffer_bytes);
+        let acquire = Arc::clone(&core.room.free).acquire_many_owned(bytes as u32);
         let permit = {
-            let _pressing = (core.room.available_permits() < bytes).then(|| core.press());
+            let _pressing = (core.room.free.available_permits() < bytes).then(|| core.press());
             acquire.await
         };
         permit.map(|permit| Room { permit, owner }).map_err(|_| core.refusal())
@@ -146,11 +147,11 @@ impl Producer {
         let handler = handler()?;
         let sticks = partition.is_none() && key.is_none();
         let (chosen, mut queue) = core.place(&partitions, chosen, sticks, max_record_len(key, value));
-        queue.push(&core.buffers, (key, value), bytes, now());
+        let batches = usize::from(queue.push(&core.buffers, (key, value), bytes, now()));
         queue.open_waiters().push_one(handler);
-        queue.count(bytes);
+        queue.count(bytes + batches * BATCH_OVERHEAD);
         core.announce(&partitions[chosen], queue);
-        offer.take(room);
+        offer.take(&core.room, room, batches);
         Ok(Sent::Accepted)
     }
 
@@ -173,12 +174,14 @@ impl Producer {
         if let Some(index) = partition {
             core.check_share(&partitions[index as usize], MANY_OVERHEAD)?;
         }
-        let (accepted, offer) = records.offer(&core.room, room.as_ref());
+        let targets = if partition.is_some() { 1 } else { partitions.len() };
+        let limit = core.buffers.limit_with(targets);
+        let (accepted, offer) = records.offer(&core.room, room.as_ref(), targets, limit);
         let Some(offer) = offer else { return Ok(0) };
         let handler = handler(accepted)?;
-        offer.take(room);
         let tally = Tally::new(accepted, handler, CallRoom::of(&core.room));
-        core.append(&partitions, records, accepted, partition, &tally);
+        let batches = core.append(&partitions, records, accepted, partition, &tally);
+        offer.take(&core.room, room, batches);
         Ok(accepted)
     }
 

@@ -14,6 +14,7 @@ use wire::builder::{BatchBuilder, EMPTY_LEN, max_record_len};
 use wire::pool::{Pool, SMALLEST};
 
 use super::handlers::Waiters;
+use super::room::BATCH_OVERHEAD;
 use crate::session::produce::{Front, Parcel};
 
 /// Buffers of open batches that are made in advance, all together.
@@ -85,10 +86,21 @@ pub(super) struct Buffers {
     ahead: AtomicUsize,
     /// Batches that are open.
     open: AtomicUsize,
+    /// Batches without a fate.
+    untold: Mutex<Untold>,
     batch_bytes: usize,
     buffer_bytes: usize,
     /// How long a batch gathers at most while its SPU cannot be reached, in milliseconds.
     longest_ms: i64,
+}
+
+/// Batches without a fate, of all partitions: whoever flushes waits for those that were begun before, and keeps one number for
+/// that. With more than one in flight, and more than one partition, they get their fates out of order.
+#[derive(Debug, Default)]
+struct Untold {
+    /// The number of the next batch.
+    next: u64,
+    numbers: BTreeSet<u64>,
 }
 
 impl Buffers {
@@ -101,6 +113,7 @@ impl Buffers {
             pool: Pool::new(kept),
             ahead: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            untold: Mutex::default(),
             batch_bytes,
             buffer_bytes,
             longest_ms: i64::try_from(delivery_timeout.as_millis() / 8).unwrap_or(i64::MAX),
@@ -110,8 +123,37 @@ impl Buffers {
     /// How large a batch may be now. Where many are open each has its share of a quarter of the buffer: a growing buffer leaves
     /// pieces behind, and batches as large as the whole buffer's share would leave too many.
     fn limit(&self) -> usize {
-        let open = self.open.load(Ordering::Relaxed).max(1);
+        self.limit_with(0)
+    }
+
+    /// The same if so many more are open.
+    pub(super) fn limit_with(&self, more: usize) -> usize {
+        let open = (self.open.load(Ordering::Relaxed) + more).max(1);
         self.batch_bytes.min((self.buffer_bytes / 4 / open).max(SMALLEST_BATCH))
+    }
+
+    /// A batch begins: its number.
+    fn begin(&self) -> u64 {
+        let mut untold = self.untold.lock();
+        let number = untold.next;
+        untold.next += 1;
+        untold.numbers.insert(number);
+        number
+    }
+
+    /// A batch was told its fate.
+    pub(super) fn told(&self, number: u64) {
+        self.untold.lock().numbers.remove(&number);
+    }
+
+    /// The number of the next batch: those before it have lower ones.
+    pub(super) fn next(&self) -> u64 {
+        self.untold.lock().next
+    }
+
+    /// Whether each batch with a lower number was told its fate.
+    pub(super) fn are_told(&self, number: u64) -> bool {
+        self.untold.lock().numbers.first().is_none_or(|first| *first >= number)
     }
 
     /// A buffer with room for a batch like the last one, if not too many have that, else for its first record.
@@ -130,14 +172,12 @@ impl Buffers {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     open: Option<OpenBatch>,
-    full: VecDeque<OpenBatch>,
+    /// Each in a block of its own: a line that grows keeps little in advance.
+    full: VecDeque<Box<OpenBatch>>,
     /// Records accepted so far.
-    pub(super) accepted: u64,
+    accepted: u64,
     /// Records whose fate was told so far.
     resolved: u64,
-    /// The number of the first record of each batch without a fate: with more than one in flight, batches can get theirs
-    /// out of order.
-    untold: BTreeSet<u64>,
     /// Whether the driver will look at this partition by itself.
     pub(super) known: bool,
     /// Whether it wants to be told of a full batch.
@@ -152,6 +192,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     first: u64,
+    number: u64,
     builder: BatchBuilder,
     buffers: Arc<Buffers>,
     /// What of its buffer was made in advance.
@@ -168,6 +209,7 @@ pub(super) struct OpenBatch {
 #[derive(Debug)]
 pub(super) struct Batch {
     first: u64,
+    number: u64,
     pub(super) bytes: Bytes,
     waiters: Waiters,
     records: u32,
@@ -180,7 +222,7 @@ pub(super) struct Batch {
 /// Who is told the fate of a batch.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) first: u64,
+    pub(super) number: u64,
     pub(super) records: u32,
     pub(super) waiters: Waiters,
 }
@@ -205,7 +247,7 @@ impl Parcel for Batch {
     }
 
     fn waiters(&mut self) -> Waiting {
-        Waiting { first: self.first, records: self.records, waiters: std::mem::take(&mut self.waiters) }
+        Waiting { number: self.number, records: self.records, waiters: std::mem::take(&mut self.waiters) }
     }
 }
 
@@ -219,9 +261,10 @@ impl OpenBatch {
     }
 
     /// Completes header and checksum.
-    pub(super) fn sealed(self) -> Batch {
+    pub(super) fn sealed(self: Box<Self>) -> Batch {
         Batch {
             first: self.first,
+            number: self.number,
             records: self.builder.records(),
             bytes: self.buffers.pool.freeze(self.builder.finish()),
             waiters: self.waiters,
@@ -239,14 +282,14 @@ impl Queue {
     }
 
     /// Appends a record that takes `room` of the buffer; its waiter is to be added to [`Queue::open_waiters`] under the
-    /// same lock.
+    /// same lock. True if it began a batch, which takes [`BATCH_OVERHEAD`] besides.
     pub(super) fn push(
         &mut self,
         buffers: &Arc<Buffers>,
         (key, value): (Option<&[u8]>, &[u8]),
         room: usize,
         timestamp: i64,
-    ) {
+    ) -> bool {
         let record_len = max_record_len(key, value);
         let limit = buffers.limit();
         if let Some(open) = &self.open
@@ -257,19 +300,19 @@ impl Queue {
         {
             self.seal();
         }
-        let first = self.accepted;
+        let (first, begins) = (self.accepted, self.open.is_none());
         let open = self.open.get_or_insert_with(|| {
-            self.untold.insert(first);
             let needed = EMPTY_LEN + record_len;
             let (buffer, ahead) = buffers.take(self.last_len.min(limit), needed);
             buffers.open.fetch_add(1, Ordering::Relaxed);
             OpenBatch {
                 first,
+                number: buffers.begin(),
                 builder: BatchBuilder::with_buffer(buffer),
                 buffers: Arc::clone(buffers),
                 ahead,
                 waiters: Waiters::default(),
-                room: 0,
+                room: BATCH_OVERHEAD,
                 opened: tokio::time::Instant::now().into_std(),
                 begun_ms: timestamp,
                 share: Arc::clone(&self.share),
@@ -279,6 +322,7 @@ impl Queue {
         open.builder.push(key, value, timestamp);
         open.room += room;
         self.accepted += 1;
+        begins
     }
 
     /// Who waits for the batch that the last record went to.
@@ -299,14 +343,8 @@ impl Queue {
     }
 
     /// The records of a batch were told their fate.
-    pub(super) fn told(&mut self, first: u64, records: u32) {
-        self.untold.remove(&first);
+    pub(super) fn told(&mut self, records: u32) {
         self.resolved += u64::from(records);
-    }
-
-    /// Whether each of the first `accepted` records was told its fate.
-    pub(super) fn is_told(&self, accepted: u64) -> bool {
-        self.untold.first().is_none_or(|first| *first >= accepted)
     }
 
     /// Records without a fate.
@@ -319,7 +357,7 @@ impl Queue {
         if let Some(mut open) = self.open.take() {
             self.last_len = open.builder.len();
             open.complete();
-            self.full.push_back(open);
+            self.full.push_back(Box::new(open));
         }
     }
 
@@ -335,12 +373,12 @@ impl Queue {
 
     /// What waits in front.
     pub(super) fn front(&self) -> Option<Front> {
-        let front = self.full.front().or(self.open.as_ref())?;
+        let front = self.full.front().map(|full| &**full).or(self.open.as_ref())?;
         Some(Front { opened: front.opened, len: front.builder.len(), full: self.has_full() })
     }
 
     /// The oldest batch, and whether it was still open.
-    pub(super) fn pop(&mut self) -> Option<(OpenBatch, bool)> {
+    pub(super) fn pop(&mut self) -> Option<(Box<OpenBatch>, bool)> {
         let open = self.full.is_empty();
         if open {
             self.seal();
@@ -369,7 +407,7 @@ mod tests {
             queue.full.len()
         };
         assert_eq!([at(61), at(70), at(71), at(72), at(140)], [1, 1, 1, 2, 3]);
-        let records = |batch: &OpenBatch| batch.builder.records();
+        let records = |batch: &Box<OpenBatch>| batch.builder.records();
         assert_eq!(queue.full.iter().map(records).collect::<Vec<_>>(), [3, 3, 1]);
     }
 }

@@ -1,9 +1,11 @@
 //! Room: what records take of the buffer, and how it is kept and given back.
 //!
 //! What is charged is what the memory of a record really is, at most: its bytes in the batch and what a growing buffer keeps
-//! besides, its handler, and what the border keeps for its completion. So the resident memory of a process stays within
-//! the buffer's size and 4 MiB, whatever the records.
+//! besides, its handler, and what the border keeps for its completion; and of a batch what it takes however little is in it.
+//! So the resident memory of a process stays within the buffer's size and 4 MiB, whatever the records, and however they are
+//! spread over batches.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +26,46 @@ pub const MANY_OVERHEAD: usize = 64;
 /// completion and its columns. With one record it takes what that record by itself does, so room for one is enough.
 pub const CALL_OVERHEAD: usize = RECORD_OVERHEAD - MANY_OVERHEAD;
 
+/// Room that a batch takes besides its records, from its first record until nothing refers to it any more: its header, its
+/// place in line, who is told, and what blocks are rounded up by. Reserved room has it besides for one batch.
+pub const BATCH_OVERHEAD: usize = 320;
+
+/// The room of one producer.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) free: Arc<Semaphore>,
+    /// What batches took that was not free: whether a record begins one is known only when it is too late to refuse it.
+    /// Paid back before anything is free again, so it never grows beyond what those take who are in the middle of a call.
+    owed: AtomicUsize,
+}
+
+impl Account {
+    pub(super) fn new(bytes: usize) -> Self {
+        Account { free: Arc::new(Semaphore::new(bytes)), owed: AtomicUsize::new(0) }
+    }
+
+    /// Takes so much, whether it is there or not.
+    pub(super) fn charge(&self, bytes: usize) {
+        let missing = bytes - self.free.forget_permits(bytes);
+        self.owed.fetch_add(missing, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        let pays = |owed: usize| Some(owed.saturating_sub(bytes));
+        // It never refuses: the former value comes either way.
+        let (Ok(owed) | Err(owed)) = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pays);
+        self.free.add_permits(bytes.saturating_sub(owed));
+    }
+
+    /// So much was taken for batches, and this is what they take.
+    fn settle(&self, taken: usize, needed: usize) {
+        match taken.checked_sub(needed) {
+            Some(rest) => self.release(rest),
+            None => self.charge(needed - taken),
+        }
+    }
+}
+
 /// Reserved room in the buffer of one producer. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Room {
@@ -38,48 +80,56 @@ pub(super) struct Offer {
     reserved: usize,
     /// The rest.
     fresh: Option<OwnedSemaphorePermit>,
+    /// How much of all is for batches that the records may begin.
+    batches: usize,
 }
 
 impl Offer {
     /// Room for `bytes`, from what the caller reserved first; `None` if there is not enough, or never will
     /// be: whoever waits for it learns why.
-    pub(super) fn find(free: &Arc<Semaphore>, room: Option<&Room>, bytes: usize) -> Option<Offer> {
+    pub(super) fn find(account: &Account, room: Option<&Room>, bytes: usize) -> Option<Offer> {
         let reserved = reserved_in(room).min(bytes);
         let missing = bytes - reserved;
         if missing == 0 {
-            return Some(Offer { reserved, fresh: None });
+            return Some(Offer { reserved, fresh: None, batches: 0 });
         }
-        let permit = Arc::clone(free).try_acquire_many_owned(u32::try_from(missing).ok()?).ok()?;
-        Some(Offer { reserved, fresh: Some(permit) })
+        let permit = Arc::clone(&account.free).try_acquire_many_owned(u32::try_from(missing).ok()?).ok()?;
+        Some(Offer { reserved, fresh: Some(permit), batches: 0 })
     }
 
-    /// The records were accepted: the caller's room is used up, and what is left of it is free again.
-    pub(super) fn take(self, room: &mut Option<Room>) {
+    /// The records were accepted and began so many batches: the caller's room is used up, and what is left of it is free again.
+    pub(super) fn take(self, account: &Account, room: &mut Option<Room>, batches: usize) {
+        let needed = batches * BATCH_OVERHEAD;
+        let mut taken = self.batches;
         if let Some(fresh) = self.fresh {
             fresh.forget();
         }
-        if let Some(mut room) = room.take()
-            && let Some(used) = room.permit.split(self.reserved)
-        {
-            used.forget();
+        if let Some(mut room) = room.take() {
+            // Before what is left becomes free for others.
+            let more = needed.saturating_sub(taken).min(room.permit.num_permits() - self.reserved);
+            if let Some(used) = room.permit.split(self.reserved + more) {
+                used.forget();
+                taken += more;
+            }
         }
+        account.settle(taken, needed);
     }
 }
 
 /// What a `send_many` takes of the room besides its records. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct CallRoom(Arc<Semaphore>);
+pub(super) struct CallRoom(Arc<Account>);
 
 impl CallRoom {
     /// Of an offer that was made for it and is taken.
-    pub(super) fn of(free: &Arc<Semaphore>) -> Self {
-        CallRoom(Arc::clone(free))
+    pub(super) fn of(account: &Arc<Account>) -> Self {
+        CallRoom(Arc::clone(account))
     }
 }
 
 impl Drop for CallRoom {
     fn drop(&mut self) {
-        self.0.add_permits(CALL_OVERHEAD);
+        self.0.release(CALL_OVERHEAD);
     }
 }
 
@@ -136,29 +186,41 @@ impl Many<'_> {
         }
     }
 
-    /// How many of the first records fit into `available` bytes, and the bytes that they and the call take.
-    fn fitting(&self, available: usize) -> (usize, usize) {
+    /// How many of the first records fit into `available` bytes, the bytes that they and the call take, and how many of these
+    /// are for batches. They may go to so many partitions, in batches of this limit.
+    fn fitting(&self, available: usize, partitions: usize, limit: usize) -> (usize, usize, usize) {
+        let mut fitting = (0, 0, 0);
         let mut needed = CALL_OVERHEAD;
         for index in 0..self.len() {
-            let with = needed.saturating_add(self.length(index)).saturating_add(MANY_OVERHEAD);
-            if with > available {
-                return (index, needed);
+            needed = needed.saturating_add(self.length(index)).saturating_add(MANY_OVERHEAD);
+            // One for each partition; and two of one partition that follow each other hold more than the limit.
+            let batches = (partitions + needed / limit * 2).min(index + 1) * BATCH_OVERHEAD;
+            // Room for one record is enough for one, even if it is all that there is.
+            let batches = if index == 0 { batches.min(available.saturating_sub(needed)) } else { batches };
+            if needed.saturating_add(batches) > available {
+                break;
             }
-            needed = with;
+            fitting = (index + 1, needed + batches, batches);
         }
-        (self.len(), needed)
+        fitting
     }
 
     /// Room for as many of the first records as there is room for; 0 only if there is none for the first.
-    pub(super) fn offer(&self, free: &Arc<Semaphore>, room: Option<&Room>) -> (usize, Option<Offer>) {
+    pub(super) fn offer(
+        &self,
+        account: &Account,
+        room: Option<&Room>,
+        partitions: usize,
+        limit: usize,
+    ) -> (usize, Option<Offer>) {
         loop {
-            let free_now = free.available_permits();
-            let (accepted, needed) = self.fitting(reserved_in(room).saturating_add(free_now));
-            if accepted == 0 || free.is_closed() {
+            let available = reserved_in(room).saturating_add(account.free.available_permits());
+            let (accepted, needed, batches) = self.fitting(available, partitions, limit);
+            if accepted == 0 || account.free.is_closed() {
                 return (0, None);
             }
-            if let Some(offer) = Offer::find(free, room, needed) {
-                return (accepted, Some(offer));
+            if let Some(offer) = Offer::find(account, room, needed) {
+                return (accepted, Some(Offer { batches, ..offer }));
             }
             // Someone else was faster: plans anew with what is left.
         }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: there is one position, the offset behind the last complete batch that was handed out, and whatever happens
 //! fetching goes on there; only complete batches are handed out and acknowledged, each record once and in order; what comes
-//! for an earlier stream, request or seek is ignored. Before a stream is opened again the batch in front of the position is
+//! for an earlier stream, request or seek is ignored. What was removed is passed over only while nothing was read, by a start
+//! that named no offset. Before a stream is opened again the batch in front of the position is
 //! asked for: if it is another one, or not there although nothing was evicted, the topic is another one too.
 //!
 //! A server sends one answer, waits for it to be acknowledged and sends the next. It cuts answers at `max_bytes`, in the
@@ -19,6 +20,15 @@ use super::answer::is_beyond_the_end;
 use crate::error::{Error, ErrorKind};
 
 mod answers;
+
+/// Where a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// An offset that stands for what is there: if it is removed before anything is read, the first one that is there.
+    Relative(i64),
+    /// This offset and no other.
+    Absolute(i64),
+}
 
 /// Time since some beginning.
 pub(crate) type Time = Duration;
@@ -114,6 +124,8 @@ pub(crate) struct Fetch {
     position: i64,
     /// Whether a server has said that the position is in its log.
     confirmed: bool,
+    /// Whether the start was relative and nothing was read yet: it means what is there, so it moves with what is removed.
+    relative: bool,
     /// Counts the seeks.
     generation: u32,
     anchor: Anchor,
@@ -132,12 +144,23 @@ pub(crate) struct Fetch {
 impl Fetch {
     /// A session that begins at `position`, which a server has said to be in the log. Answers of a stream hold `max_bytes`,
     /// and up to `most` if a single batch needs it.
-    pub(crate) fn new(topic: Arc<str>, partition: u32, position: i64, max_bytes: usize, most: usize) -> Self {
+    pub(crate) fn new(
+        topic: Arc<str>,
+        partition: u32,
+        position: Position,
+        max_bytes: usize,
+        most: usize,
+    ) -> Self {
+        let (position, relative) = match position {
+            Position::Relative(offset) => (offset, true),
+            Position::Absolute(offset) => (offset, false),
+        };
         Fetch {
             topic,
             partition,
             position,
             confirmed: true,
+            relative,
             generation: 0,
             anchor: anchor_at(position),
             state: State::Idle,
@@ -229,7 +252,7 @@ impl Fetch {
     pub(crate) fn seek(&mut self, offset: i64, out: &mut Vec<Action>) {
         self.generation = self.generation.wrapping_add(1);
         self.position = offset;
-        self.confirmed = false;
+        (self.confirmed, self.relative) = (false, false);
         self.anchor = anchor_at(offset);
         if !self.is_over() {
             self.leave(out);
@@ -265,6 +288,13 @@ impl Fetch {
         match code {
             ErrorCode::TopicDeleted => self.deleted("was deleted".to_owned(), out),
             code if is_beyond_the_end(code) => self.ends_before(out),
+            ErrorCode::OffsetEvicted { next_available, .. }
+                if self.relative && *next_available > self.position =>
+            {
+                self.position = *next_available;
+                self.anchor = Anchor::Nothing;
+                self.start(out);
+            }
             // The directory decides whether it is over.
             ErrorCode::TopicNotFound => self.wait(now, out),
             _ if error.is_retriable() => self.wait(now, out),

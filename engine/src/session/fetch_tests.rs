@@ -15,7 +15,7 @@ use wire::memory::Memory;
 use wire::view::decode;
 
 use super::answer::Answer;
-use super::fetch::{Action, Fetch, Time};
+use super::fetch::{Action, Fetch, Position, Time};
 use crate::error::{Error, ErrorKind};
 
 const TOPIC: &str = "t";
@@ -82,6 +82,8 @@ struct World {
     now: Time,
     session: Fetch,
     paused: bool,
+    /// Where the log began while nothing was read from a relative start: any of them may be the first record.
+    starts: Vec<i64>,
     /// What the next record has to be.
     expected: i64,
     nonsense: usize,
@@ -107,12 +109,19 @@ impl World {
             coming: VecDeque::new(),
             connected: false,
             now: Duration::ZERO,
-            session: Fetch::new(TOPIC.into(), PARTITION, 0, MAX_BYTES, MOST),
+            session: Fetch::new(TOPIC.into(), PARTITION, Position::Absolute(0), MAX_BYTES, MOST),
             paused: false,
+            starts: Vec::new(),
             expected: 0,
             nonsense: 0,
             over: None,
         }
+    }
+
+    /// The same with a session whose start named no offset.
+    fn relative(window: usize) -> Self {
+        let session = Fetch::new(TOPIC.into(), PARTITION, Position::Relative(0), MAX_BYTES, MOST);
+        World { session, starts: vec![0], ..World::new(window) }
     }
 
     fn produce(&mut self, count: usize, size: usize) {
@@ -256,6 +265,9 @@ impl World {
 
     fn handed_out(&mut self, from: i64, records: &[u8]) {
         assert!(self.over.is_none() && !self.paused);
+        if std::mem::take(&mut self.starts).contains(&from) {
+            self.expected = from;
+        }
         assert_eq!(from, self.expected);
         let decoded = decode(records, from, true, &Memory::default());
         assert_eq!((decoded.error, decoded.rest), (None, None));
@@ -372,6 +384,9 @@ impl World {
                 let index = index.index(self.batches.len() + 1);
                 self.start = self.batches.get(index).map_or(self.end, |(base, ..)| *base);
                 self.batches.retain(|(base, ..)| *base >= self.start);
+                if !self.starts.is_empty() {
+                    self.starts.push(self.start);
+                }
             }
             Step::Recreate(count) => self.recreate(*count),
             _ => {}
@@ -508,6 +523,30 @@ proptest! {
         }
     }
 
+    /// A start that named no offset means what is there: what is removed before anything was read is not missed. What is
+    /// removed later is.
+    #[test]
+    fn a_relative_start_moves_with_what_is_removed(
+        window in 1usize..9,
+        steps in steps(prop_oneof![10 => usual(), 2 => any::<prop::sample::Index>().prop_map(Step::Evict)]),
+    ) {
+        let mut world = World::relative(window);
+        for step in &steps {
+            world.step(step);
+        }
+        world.settle();
+        let read = world.starts.is_empty();
+        match &world.over {
+            None if read => prop_assert_eq!(world.expected, world.end),
+            None => prop_assert_eq!(world.start, world.end, "nothing is read although something is there"),
+            Some(Over::Ended(error)) => {
+                prop_assert_eq!(error.kind(), ErrorKind::OffsetEvicted);
+                prop_assert!(read && world.expected < world.start);
+            }
+            Some(Over::Deleted) => prop_assert!(false, "nothing was deleted"),
+        }
+    }
+
     /// A topic that is created again is told from the old one, with more, fewer or as many records.
     #[test]
     fn nothing_of_a_new_topic_is_taken_for_the_old_one(
@@ -541,7 +580,7 @@ fn beyond_the_end_is_out_of_range() {
     world.connect();
     for offset in [99, 6] {
         world.over = None;
-        world.session = Fetch::new(TOPIC.into(), PARTITION, 0, MAX_BYTES, MOST);
+        world.session = Fetch::new(TOPIC.into(), PARTITION, Position::Absolute(0), MAX_BYTES, MOST);
         world.with(|session, out| session.linked(out));
         world.with(|session, out| session.seek(offset, out));
         world.settle();
@@ -555,7 +594,7 @@ fn beyond_the_end_is_out_of_range() {
 /// A start in mid-batch, and what SmartModules have left out.
 #[test]
 fn modules_say_where_to_go_on() {
-    let mut session = Fetch::new(TOPIC.into(), PARTITION, 0, MAX_BYTES, MOST);
+    let mut session = Fetch::new(TOPIC.into(), PARTITION, Position::Absolute(0), MAX_BYTES, MOST);
     let mut out = Vec::new();
     session.linked(&mut out);
     let Some(Action::Open { stream, .. }) = out.pop() else { panic!("{out:?}") };

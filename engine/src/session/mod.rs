@@ -9,4 +9,4 @@ mod fetch_tests;
 pub(crate) mod produce;
 
 pub(crate) use answer::Answer;
-pub(crate) use fetch::{Action, Fetch, Time};
+pub(crate) use fetch::{Action, Fetch, Position, Time};

@@ -18,3 +18,4 @@ mod producer_memory;
 mod round_trip;
 mod scale;
 mod silent;
+mod starts;

@@ -97,6 +97,8 @@ impl Fetch {
         stream.astray = Astray::No;
         let session = stream.session.unwrap_or_default();
         if answer.code.is_error() {
+            // Another one takes its place, or none.
+            self.leave(out);
             return self.failed(now, answer.code, out);
         }
         if answer.records.is_empty() {
@@ -189,7 +191,7 @@ impl Fetch {
         let from = self.position;
         if next > from {
             self.position = next;
-            self.confirmed = true;
+            (self.confirmed, self.relative) = (true, false);
             self.nonsense = 0;
             self.pause = PAUSES[0];
             self.anchor = match found.last {

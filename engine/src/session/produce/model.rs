@@ -1,104 +1,16 @@
 //! A world for the machine: producers' queues, SPUs with logs, and connections that break. What the machine tells is checked
 //! against what is in the logs.
 
-use std::collections::{HashMap, VecDeque};
+mod queues;
+
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fluvio_protocol::link::ErrorCode;
 
-use super::{Action, Attempt, Failure, Front, Outside, Parcel, Session, Terms};
+use super::{Action, Attempt, Failure, Outside, Session, Terms};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-
-/// Records that a batch holds at most.
-const BATCH: usize = 3;
-
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    first: u64,
-    records: Vec<u64>,
-    opened: Instant,
-    told: bool,
-}
-
-impl Parcel for Batch {
-    type Waiters = Vec<u64>;
-
-    fn first(&self) -> u64 {
-        self.first
-    }
-
-    fn records(&self) -> u32 {
-        self.records.len() as u32
-    }
-
-    fn len(&self) -> usize {
-        100 * self.records.len()
-    }
-
-    fn opened(&self) -> Instant {
-        self.opened
-    }
-
-    fn waiters(&mut self) -> Vec<u64> {
-        assert!(!std::mem::replace(&mut self.told, true), "told twice");
-        self.records.clone()
-    }
-}
-
-/// The records that gather for one partition, and who leads it.
-#[derive(Debug, Default)]
-struct Queue {
-    batches: VecDeque<Batch>,
-    known: bool,
-    wake_when_full: bool,
-    leader: Option<i32>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Queues {
-    of: Vec<Queue>,
-    /// When the server got to requests whose connection knows.
-    turns: HashMap<u64, Instant>,
-    /// Requests whose answer was lost while the connection went on.
-    left_out: Vec<u64>,
-}
-
-impl Outside for Queues {
-    type Batch = Batch;
-
-    fn look(&mut self, partition: u32) -> Option<Front> {
-        let queue = &mut self.of[partition as usize];
-        let full = queue.batches.len() > 1;
-        let front = queue.batches.front().map(|batch| Front {
-            opened: batch.opened,
-            len: batch.len(),
-            full: full || batch.records.len() == BATCH,
-        });
-        queue.known = front.is_some();
-        front
-    }
-
-    fn announce_when_full(&mut self, partition: u32) -> bool {
-        self.of[partition as usize].wake_when_full = true;
-        true
-    }
-
-    fn take(&mut self, partition: u32) -> Option<Batch> {
-        self.of[partition as usize].batches.pop_front()
-    }
-
-    fn leader(&self, partition: u32) -> Option<i32> {
-        self.of[partition as usize].leader
-    }
-
-    fn turn(&self, request: u64) -> Option<Instant> {
-        self.turns.get(&request).copied()
-    }
-
-    fn is_left_out(&self, request: u64) -> bool {
-        self.left_out.contains(&request)
-    }
-}
+use queues::{BATCH, Batch, Queue, Queues};
 
 /// A request on its way to an SPU.
 #[derive(Debug)]
@@ -394,7 +306,7 @@ impl World {
         assert_eq!(partitions.len(), batches.len(), "one batch of each partition");
         for partition in partitions {
             let unanswered = self.underway.iter().filter(|u| u.batches.iter().any(|(p, _)| *p == partition));
-            assert!(unanswered.count() < self.terms.in_flight || self.lost_patience_any());
+            assert!(unanswered.count() < self.terms.in_flight || !self.lost_patience.is_empty());
         }
         if self.up.get(&attempt.spu) == Some(&attempt) {
             self.underway.push(Underway { attempt, id, batches, codes: None });
@@ -402,10 +314,6 @@ impl World {
             let error = Error::new(ErrorKind::Connection, "gone");
             self.session.failed(id, Failure::NotSent(error), self.now, &mut self.queues);
         }
-    }
-
-    fn lost_patience_any(&self) -> bool {
-        !self.lost_patience.is_empty()
     }
 
     /// The machine gave a connection up. The SPU goes on with what it got.
