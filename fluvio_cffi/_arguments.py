@@ -180,10 +180,16 @@ def partition(value: object, what: str = "partition") -> int:
     return integer(what, value, 0, MAX_PARTITION)
 
 
+def sequence(what: str, wanted: str, value: object) -> Sequence[Any]:
+    """A sequence of what is not text or bytes: those are sequences too, of str and of int, by accident."""
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
+        raise InvalidTypeError(f"{what} must be {wanted}, not {_short(value)}")
+    return value
+
+
 def partitions(value: object) -> list[int]:
     """A selection of partitions."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise InvalidTypeError(f"partitions must be a sequence of ints, not {_short(value)}")
+    value = sequence("partitions", "a sequence of ints, such as [0, 1]", value)
     chosen = [partition(item, f"partitions[{index}]") for index, item in enumerate(value)]
     if not chosen:
         raise InvalidArgumentError(
