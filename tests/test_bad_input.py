@@ -450,6 +450,18 @@ def test_what_the_twin_refuses_was_not_sent(name: str) -> None:
         assert told(producer.send, full, timeout="10ms") == (FluvioTimeoutError, "not_sent", name)
         assert told(producer.submit, full, timeout="10ms") == (FluvioTimeoutError, "not_sent", name)
         assert told(producer.send_many, [full], timeout="10ms") == (FluvioTimeoutError, "not_sent", name)
+        # An argument of the twin's own. Of what was handed over before it says nothing.
+        delivery = producer.submit(b"")
+        consumer = client.consumer(name)
+        late: list[Callable[..., Any]] = [delivery.wait, delivery.result, delivery.exception]
+        late += [producer.flush, producer.close, consumer.receive, consumer.receive_batch, consumer.close]
+        for wrong in (-1, math.nan, -math.inf, timedelta(-1), "abc", b"1s", True):
+            kind = InvalidTypeError if wrong in (b"1s", True) else InvalidArgumentError
+            for call in (producer.send, producer.submit):
+                assert told(call, b"", timeout=wrong) == (kind, "not_sent", name)
+            assert told(producer.send_many, [b""], timeout=wrong) == (kind, "not_sent", name)
+            for later in late:
+                assert told(later, timeout=wrong) == (kind, None, name)
         with pytest.raises(FluvioTimeoutError):
             producer.close()
         for call in (producer.send, producer.submit):

@@ -15,6 +15,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._port import Port, checkpoint
 from .._records import Batch, Record
+from ..errors import FluvioError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -85,6 +86,10 @@ class Consumer(Closable):
     def batches(self) -> BatchIterator:
         """Iterate over batches. The rest of a batch whose records are being iterated over comes first."""
         return BatchIterator(self)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about."""
+        error.topic = error.topic or self.topic
 
     async def _pause(self) -> None:
         # A second task that comes meanwhile has its own pause to make, and learns that it is the second.

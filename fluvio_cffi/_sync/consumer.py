@@ -17,6 +17,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._records import Batch, Record
 from .._threads import Port, checkpoint, limit
+from ..errors import FluvioError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -65,7 +66,7 @@ class Consumer(Closable):
             BusyError: Another thread is reading.
             ClosedError: It, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             try:
                 return self.__next__()
             except StopIteration:
@@ -80,7 +81,7 @@ class Consumer(Closable):
             BusyError: Another thread is reading.
             ClosedError: It, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             try:
                 return self._fetcher.alone(self._take_batch)
             except StopIteration:
@@ -89,6 +90,10 @@ class Consumer(Closable):
     def batches(self) -> BatchIterator:
         """Iterate over batches. The rest of a batch whose records are being iterated over comes first."""
         return BatchIterator(self)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about."""
+        error.topic = error.topic or self.topic
 
     def _pause(self) -> None:
         # A second thread that comes meanwhile has its own pause to make, and learns that it is the second.
@@ -131,7 +136,7 @@ class Consumer(Closable):
         Raises:
             RuntimeError: This is not the event loop of its client.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             if self._fetcher.closed:
                 checkpoint()
                 return
