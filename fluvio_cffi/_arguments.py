@@ -34,8 +34,9 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])", re.ASCII)
 _SIZE = re.compile(r"(\d+)(\.\d+)?\s*([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 # Beyond every number of bytes, and within what an int is made of without a limit of Python's.
 _DIGITS = 30
-# Without brackets a colon means an IPv6 address.
-_HOST = re.compile(r"\[[^\[\]/\s]+\]|[^\[\]/\s]+")
+# A name or an IPv4 address: no white space, and no control character.
+_HOST = re.compile(r"[^:/@\[\]\s\x00-\x1f\x7f-\x9f]+")
+_DECIMAL = re.compile(r"[0-9]+")
 
 
 def as_bytes(what: str, value: object) -> bytes:
@@ -110,24 +111,32 @@ def resource(what: str, value: object) -> bytes:
 
 
 def endpoint(value: object) -> str:
-    """A "host:port"."""
+    """A "host:port", exactly as the library takes it (`check_endpoint` in engine/src/config.rs)."""
     given = text("endpoint", value)
     host, _, port = given.rpartition(":")
     digits = port.lstrip("0")
-    bare = ":" in host and not host.startswith("[")
-    named = _HOST.fullmatch(host) and not (bare and not _is_ipv6(host))
-    if not named or not (port.isascii() and port.isdigit()):
-        raise InvalidArgumentError(f'endpoint must be "host:port", such as "127.0.0.1:9003": {_short(given)}')
+    bracketed = host[:1] == "[" and host[-1:] == "]"
+    if not (_is_ipv6(host[1:-1]) if bracketed else _HOST.fullmatch(host)) or not _DECIMAL.fullmatch(port):
+        bare = f', here "[{host}]:{port}"' if _is_ipv6(host) and _DECIMAL.fullmatch(port) else ""
+        raise InvalidArgumentError(
+            'endpoint must be "host:port", such as "127.0.0.1:9003", and an IPv6 address in brackets, such '
+            f'as "[::1]:9003"{bare}: {_short(given)}'
+        )
     if not digits or len(digits) > 5 or int(digits) > 65535:
         raise InvalidArgumentError(f"endpoint must have a port between 1 and 65535: {_short(given)}")
     return given
 
 
 def _is_ipv6(host: str) -> bool:
+    # An interface is given by its number: of names the library knows nothing.
+    address, percent, scope = host.partition("%")
+    if percent and not (_DECIMAL.fullmatch(scope) and int(scope.lstrip("0")[:11] or "0") < 2**32):
+        return False
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).version == 6
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
+    return True
 
 
 def text(what: str, value: object, longest: Optional[int] = None) -> str:
@@ -180,10 +189,16 @@ def partition(value: object, what: str = "partition") -> int:
     return integer(what, value, 0, MAX_PARTITION)
 
 
+def sequence(what: str, wanted: str, value: object) -> Sequence[Any]:
+    """A sequence of what is not text or bytes: those are sequences too, of str and of int, by accident."""
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
+        raise InvalidTypeError(f"{what} must be {wanted}, not {_short(value)}")
+    return value
+
+
 def partitions(value: object) -> list[int]:
     """A selection of partitions."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise InvalidTypeError(f"partitions must be a sequence of ints, not {_short(value)}")
+    value = sequence("partitions", "a sequence of ints, such as [0, 1]", value)
     chosen = [partition(item, f"partitions[{index}]") for index, item in enumerate(value)]
     if not chosen:
         raise InvalidArgumentError(

@@ -131,7 +131,6 @@ class Deliveries(Sequence[Ack]):
             first = self._failures[min(self._failures)]
             raise PartialDeliveryError(
                 f"{self.failed} of {len(self)} records were not delivered; the first error: {first}",
-                first=first,
                 deliveries=self,
             )
         return self

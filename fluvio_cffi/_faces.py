@@ -11,13 +11,13 @@ from collections.abc import Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
-from ._arguments import timeout as judged
-from .errors import FluvioError
+from ._limits import limit
 
 if TYPE_CHECKING:
     from ._arguments import Duration
     from ._deliveries import Ack
     from ._receipts import Answer
+    from .errors import FluvioError
 
 D = TypeVar("D", bound="_Face")
 
@@ -99,6 +99,14 @@ class WaitedFace(_Face):
 
     __slots__ = ()
 
+    def _answered(self) -> None:
+        """Wait until the answer is there."""
+        raise NotImplementedError
+
+    def _about(self, error: FluvioError) -> None:
+        """Say of a refused call what it is about."""
+        raise NotImplementedError
+
     def wait(self, *, timeout: Optional[Duration] = None) -> Ack:
         """Wait for the answer."""
         raise NotImplementedError
@@ -118,13 +126,9 @@ class WaitedFace(_Face):
         Raises:
             FluvioTimeoutError: It is not known within `timeout`.
         """
-        # Before it is waited for: what is raised there may be the record's own error.
-        seconds = judged(timeout)
-        try:
-            self.wait(timeout=seconds)
-        except FluvioError:
-            if not self.done():
-                raise
+        # Waited for, not taken: that would be a receipt of the error before anybody has it.
+        with limit(timeout, self._about):
+            self._answered()
         return self._receipt.error()
 
     def cancel(self) -> bool:

@@ -10,11 +10,11 @@ import sys
 import threading
 from time import monotonic
 from types import FrameType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from . import _arguments
 from ._arguments import Duration
-from .errors import FluvioTimeoutError
+from .errors import FluvioError, FluvioTimeoutError
 
 
 class Limit:
@@ -106,9 +106,17 @@ class Suspended:
         _here.limit = self._limit
 
 
-def limit(timeout: Optional[Duration]) -> Any:
-    """A context in which waits end with FluvioTimeoutError after `timeout`; None or infinite: no limit."""
-    seconds = None if timeout is None else _arguments.timeout(timeout)
+def limit(timeout: Optional[Duration], refused: Optional[Callable[[FluvioError], object]] = None) -> Any:
+    """A context in which waits end with FluvioTimeoutError after `timeout`; None or infinite: no limit.
+
+    Where it cannot be one, `refused` adds to the error what the call was about.
+    """
+    try:
+        seconds = None if timeout is None else _arguments.timeout(timeout)
+    except FluvioError as error:
+        if refused is not None:
+            refused(error)
+        raise
     return _unlimited if seconds is None else Limit(seconds)
 
 

@@ -8,6 +8,7 @@ both directions: name with unit, and default.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Literal, NamedTuple, Optional
@@ -134,21 +135,20 @@ def _retention(what: str, value: object) -> int:
 
 
 def _assignment(what: str, value: object) -> list[list[int]]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
-        raise InvalidTypeError(
-            f"{what} must be the SPU ids of each partition, such as [[1, 2], [2, 3]], not "
-            f"{_arguments.typed(value)}"
-        )
+    wanted = "the SPU ids of each partition, such as [[1, 2], [2, 3]]"
     result = []
-    for number, replicas in enumerate(value):
-        if isinstance(replicas, (str, bytes)) or not isinstance(replicas, Sequence) or not replicas:
-            raise InvalidTypeError(
-                f"{what} of partition {number} must be a sequence of SPU ids, not "
-                f"{_arguments.typed(replicas)}"
-            )
+    for number, replicas in enumerate(_some(what, wanted, value)):
+        ids = _some(f"{what} of partition {number}", "a sequence of SPU ids", replicas)
         each = f"each SPU id in {what} of partition {number}"
-        result.append([_arguments.integer(each, spu, 0, 2**31 - 1) for spu in replicas])
+        result.append([_arguments.integer(each, spu, 0, 2**31 - 1) for spu in ids])
     return result
+
+
+def _some(what: str, wanted: str, value: object) -> Sequence[Any]:
+    given = _arguments.sequence(what, wanted, value)
+    if not given:
+        raise InvalidTypeError(f"{what} must be {wanted}, not {_arguments.typed(value)}")
+    return given
 
 
 CLIENT = Table(
@@ -312,28 +312,23 @@ TOPIC = Table(
 
 def _contradiction(table: Table, passed: Mapping[str, Any], small: str, large: str) -> None:
     """Two values do not go together: say so of what was given."""
-    defaults = {option.name: option.default for option in table.options}
+    options = {option.name: option for option in table.options}
 
     def is_default(name: str) -> bool:
-        value, default = passed[name], defaults[name].strip('"')
-        return type(value) in (str, int) and str(value) == default
+        # However it was written: the library sees the value only.
+        default = ast.literal_eval(options[name].default)
+        return default is not None and options[name].check(name, passed[name]) == options[name].check(
+            name, default
+        )
 
-    typed = _arguments.typed
-    if is_default(small):
-        if small in table.adapting:
-            return
-        raise InvalidArgumentError(
-            f"{large} must be at least {small}, which is {defaults[small]} if it is not given: "
-            f"{typed(passed[large])}"
-        )
-    if is_default(large):
-        raise InvalidArgumentError(
-            f"{small} must be at most {large}, which is {defaults[large]} if it is not given: "
-            f"{typed(passed[small])}"
-        )
-    raise InvalidArgumentError(
-        f"{small} must be at most {large}: {typed(passed[small])} and {typed(passed[large])}"
-    )
+    def told(name: str) -> str:
+        # A signature does not tell whether its default was given: that it is the default is true either way.
+        origin = "is the default" if is_default(name) else "was given"
+        return f"{name}={_arguments.typed(passed[name])} {origin}"
+
+    if is_default(small) and small in table.adapting:
+        return
+    raise InvalidArgumentError(f"{small} must be at most {large}: {told(small)}, {told(large)}")
 
 
 def document(table: Table, passed: Mapping[str, Any], **more: Optional[Any]) -> bytes:

@@ -1,4 +1,7 @@
-"""The records of one `send_many`, checked and packed into slices as the library takes them.
+"""The records of one `send_many`, copied, checked and packed into slices as the library takes them.
+
+What a caller can change (a bytearray, a view of one) is copied when it is taken from the caller's iterable:
+nothing depends on what becomes of it while the call waits.
 
 A slice is one arena (key, value, key, value, ...) and one array of lengths per column; it is bounded in
 records and in bytes, so that packing one never holds up the event loop.
@@ -9,19 +12,22 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Optional
 
 from . import _arguments
 from ._arguments import BytesLike
 from ._library import NO_KEY, NULL, RECORD_OVERHEAD, ffi
 from ._records import Record
-from .errors import InvalidArgumentError, InvalidTypeError
+from .errors import FluvioError, InvalidArgumentError, InvalidTypeError
 
 SLICE_RECORDS = 4096
 SLICE_BYTES = 1 << 20
 _ONLY_BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
+# What pairs and records are made of, if nobody can change them.
+_TUPLES = {tuple, Record}
+_UNCHANGING = {bytes, type(None), str, int}
 
 
 class Slice:
@@ -87,8 +93,40 @@ def _iterator(what: str, wanted: str, values: Iterable[Any]) -> Iterator[Any]:
         raise InvalidTypeError(f"{what} must be {wanted}, not {type(values).__name__}: {error}") from error
 
 
+def _copies(given: Iterable[Any], iterator: Iterator[Any]) -> list[Any]:
+    """What the iterator gives, copied as it comes if it can be changed: it may be one buffer each time."""
+    if type(given) in (list, tuple):
+        items = list(iterator)
+        kinds = set(map(type, items))
+        # Without code in Python for each, where nothing has to be copied.
+        if kinds <= _BYTES_OR_NONE or (
+            kinds <= _TUPLES and _UNCHANGING.issuperset(map(type, chain.from_iterable(items)))
+        ):
+            return items
+        iterator = iter(items)
+    return [item if type(item) is bytes else _copied(item) for item in iterator]
+
+
+def _copied(item: Any) -> Any:
+    if isinstance(item, Record):
+        return item._replace(key=_copied_bytes(item.key), value=_copied_bytes(item.value))
+    if isinstance(item, tuple) and tuple.__len__(item) == 2:
+        return (_copied_bytes(tuple.__getitem__(item, 0)), _copied_bytes(tuple.__getitem__(item, 1)))
+    return _copied_bytes(item)
+
+
+def _copied_bytes(value: Any) -> Any:
+    if type(value) in _UNCHANGING:
+        return value
+    try:
+        return _arguments.as_bytes("it", value)
+    except FluvioError:
+        # `check` names it.
+        return value
+
+
 class Outgoing:
-    """All records of a call: checked first, slice by slice, then packed, slice by slice.
+    """All records of a call: copied and checked first, slice by slice, then packed, slice by slice.
 
     Attributes:
         too_large: The index and the size, key and value, of the first record above the limit.
@@ -108,7 +146,7 @@ class Outgoing:
                 f"values must be an iterable of records, not a {type(values).__name__}: pass its items() to "
                 "send pairs of key and value"
             )
-        self._values: list[Any] = list(_iterator("values", "an iterable of records", values))
+        self._values = _copies(values, _iterator("values", "an iterable of records", values))
         self._keys: Optional[list[Any]] = None
         self._split = False
         self._value_lengths = array("I")
@@ -117,7 +155,7 @@ class Outgoing:
             wanted = "an iterable with a key (or None) for each value"
             if isinstance(keys, (bytes, bytearray, memoryview, str, Mapping)):
                 raise InvalidTypeError(f"keys must be {wanted}, not {type(keys).__name__}")
-            self._keys = list(_iterator("keys", wanted, keys))
+            self._keys = _copies(keys, _iterator("keys", wanted, keys))
             if len(self._keys) != len(self._values):
                 raise InvalidArgumentError(
                     f"keys must be as many as values: {len(self._keys)} keys for {len(self._values)} values"
@@ -177,11 +215,15 @@ class Outgoing:
             item = self._values[index]
             if isinstance(item, Record):
                 self._keys[index], self._values[index] = item.key, item.value
-            elif isinstance(item, tuple) and len(item) == 2:
+            elif isinstance(item, tuple) and tuple.__len__(item) == 2:
                 self._keys[index], self._values[index] = item
             else:
+                like = " as values[0] is" if index else ""
+                what = type(item).__name__
+                if isinstance(item, tuple):
+                    what += f" of {tuple.__len__(item)} items"
                 raise InvalidTypeError(
-                    f"values[{index}] must be a Record or a pair as values[0] is, not {type(item).__name__}"
+                    f"values[{index}] must be a Record or a pair (key, value){like}, not {what}"
                 )
 
     def pack(self, start: int) -> Slice:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from . import _arguments, _options
-from .errors import InvalidArgumentError, InvalidTypeError
+from .errors import InvalidArgumentError
 
 __all__ = ["TopicInfo"]
 
@@ -68,10 +68,9 @@ def selection(filters: Optional[Sequence[str]], system: bool) -> bytes:
     """The options of a list request."""
     document: dict[str, Any] = {"system": _arguments.boolean("system", system)}
     if filters is not None:
-        if isinstance(filters, str) or not isinstance(filters, Sequence):
-            raise InvalidTypeError(f"filters must be a sequence of str, not {_arguments.typed(filters)}")
+        given = _arguments.sequence("filters", 'a sequence of str, such as ["orders"]', filters)
         document["filter"] = [
             _arguments.text(f"filters[{index}]", item, _arguments.LONGEST_NAME)
-            for index, item in enumerate(filters)
+            for index, item in enumerate(given)
         ]
     return json.dumps(document).encode("utf-8")

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, Optional, Un
 import anyio
 import anyio.to_thread
 
-from ._arguments import Duration, boolean, choice, duration, integer, path, text, typed
+from ._arguments import Duration, boolean, choice, duration, integer, path, sequence, text
 from ._bound import Bound
 from ._control import Counters, Fault, PlaneCounters, order, read_counters
 from ._server_process import ServerProcess, find_executable
-from .errors import FluvioError, InvalidTypeError
+from .errors import FluvioError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -148,9 +148,8 @@ class DevServer(Bound):
         for name, (check, value) in checks.items():
             if value is not None:
                 self._arguments += [f"--{name.replace('_', '-')}", check(name, value)]
-        if isinstance(arguments, (str, bytes)) or not isinstance(arguments, Sequence):
-            raise InvalidTypeError(f"arguments must be a sequence of str, not {typed(arguments)}")
-        self._arguments += [text(f"arguments[{index}]", value) for index, value in enumerate(arguments)]
+        given = sequence("arguments", "a sequence of str", arguments)
+        self._arguments += [text(f"arguments[{index}]", value) for index, value in enumerate(given)]
         self._executable = None if executable is None else path("executable", executable)
         self._start_timeout = duration("start_timeout", start_timeout) / 1000
         self._stop_timeout = duration("stop_timeout", stop_timeout) / 1000

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 import anyio
 
+from ._several import common
+
 E = TypeVar("E", bound="FluvioError")
 G = TypeVar("G", bound="_Group")
 
@@ -103,7 +105,8 @@ class FluvioError(Exception):
         kind: What went wrong.
         code: The server's error code, 0 where the error is not the server's.
         retriable: Whether the same call may succeed later without a change. Of a record that was handed over,
-            it is True only where sending it again cannot write it twice: where `outcome` is "not_sent".
+            it is True only where sending it again cannot write it twice: where `outcome` is "not_sent". An
+            error that stands for several says only what holds for all of them.
         detail: What else is known (for example `undelivered`); never a credential.
         topic: The topic that it is about, if it is about one.
         partition: The partition that it is about.
@@ -142,24 +145,37 @@ class FluvioError(Exception):
         self.endpoint = endpoint
         self.outcome: Optional[Outcome] = outcome
 
+    def _members(self) -> Sequence[Exception]:
+        """Those of a group."""
+        return ()
+
     def _fresh(self: E) -> E:
-        """Another one like it, without traceback, context and notes."""
-        state = {name: value for name, value in self.__dict__.items() if name != "__notes__"}
-        state["detail"] = dict(self.detail)
-        return _rebuild(type(self), self.message, state)
+        """Another one like it, without traceback and context; so is each error that it holds."""
+        state = {
+            name: [_fresh(item) for item in value] if type(value) is list else value
+            for name, value in self.__dict__.items()
+        }
+        return _rebuild(type(self), self.message, state, [_fresh(error) for error in self._members()])
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), self.message, self.__dict__)
+        return _rebuild, (type(self), self.message, self.__dict__, list(self._members()))
 
 
-def _rebuild(cls: type[E], message: str, state: dict[str, Any]) -> E:
-    error = cls.__new__(cls)
+def _fresh(item: Any) -> Any:
+    return item._fresh() if isinstance(item, FluvioError) else item
+
+
+def _rebuild(cls: type[E], message: str, state: dict[str, Any], members: Sequence[Exception]) -> E:
+    error: Any = _Group.__new__(cls, message, members) if members else cls.__new__(cls)  # type: ignore[type-var]
     Exception.__init__(error, message)
-    error.__dict__.update(state)
-    return error
+    for name, value in state.items():
+        # Before Python 3.11 a group keeps its members there, too. Of containers each has its own.
+        if name not in ("_message", "_exceptions"):
+            error.__dict__[name] = value.copy() if type(value) in (dict, list) else value
+    return error  # type: ignore[no-any-return]
 
 
 class InvalidArgumentError(FluvioError, ValueError):
@@ -302,10 +318,15 @@ class DeliveryError(FluvioError):
     Attributes:
         failed: How many.
         errors: The errors of the first of them.
+        outcome: What became of all of them; "unknown" if not of all the same, or not of all it is known.
+        retriable: Whether all of them are.
     """
 
     def __init__(self, message: str, *, failed: int, errors: list[FluvioError]) -> None:
-        super().__init__(message, detail={"failed": failed}, **_like(errors[0]))
+        facts = common(errors)
+        if failed > len(errors) or facts["outcome"] is None:
+            facts.update(outcome="unknown", retriable=False)
+        super().__init__(message, detail={"failed": failed}, **facts)
         self.failed = failed
         self.errors = errors
 
@@ -316,6 +337,8 @@ class CloseError(FluvioError, _Group):
     Attributes:
         exceptions: All of them, in the order in which they were found.
         detail: `failed` and `undelivered` are the sums of theirs.
+        outcome: Theirs if all agree, else "unknown".
+        retriable: False: closing again does nothing.
     """
 
     # The group's own one cannot be set.
@@ -327,7 +350,7 @@ class CloseError(FluvioError, _Group):
 
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
         known = [error for error in errors if isinstance(error, FluvioError)]
-        super().__init__(message, **(_like(known[0]) if known else {}))
+        super().__init__(message, **{**common(errors), "retriable": False})
         for name in ("failed", "undelivered"):
             counts = [error.detail[name] for error in known if name in error.detail]
             if counts:
@@ -337,8 +360,8 @@ class CloseError(FluvioError, _Group):
         """A part of it, for `except*`."""
         return CloseError(self.message, excs)
 
-    def __reduce__(self) -> Any:
-        return CloseError, (self.message, list(self.exceptions))
+    def _members(self) -> Sequence[Exception]:
+        return self.exceptions
 
 
 class PartialDeliveryError(FluvioError):
@@ -346,19 +369,16 @@ class PartialDeliveryError(FluvioError):
 
     Attributes:
         deliveries: The outcome of every record of the call.
+        outcome: What became of those that failed; "unknown" if not of all the same.
+        retriable: Whether all records of the call failed and all are retriable, so that it may be made again.
     """
 
-    def __init__(self, message: str, *, first: FluvioError, deliveries: Deliveries) -> None:
-        super().__init__(
-            message, detail={"failed": deliveries.failed, "records": len(deliveries)}, **_like(first)
-        )
+    def __init__(self, message: str, *, deliveries: Deliveries) -> None:
+        facts = common(deliveries._failures.values())
+        whole = deliveries.failed == len(deliveries)
+        facts.update(outcome=facts["outcome"] or "unknown", retriable=whole and facts["retriable"])
+        super().__init__(message, detail={"failed": deliveries.failed, "records": len(deliveries)}, **facts)
         self.deliveries = deliveries
-
-
-def _like(first: FluvioError) -> dict[str, Any]:
-    """What an error about several has from the first of them."""
-    names = ("kind", "code", "retriable", "topic", "partition", "spu", "endpoint", "outcome")
-    return {name: getattr(first, name) for name in names}
 
 
 _CLASSES: dict[int, type[FluvioError]] = {

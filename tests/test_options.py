@@ -159,8 +159,13 @@ async def test_all_of_them_together(endpoint: str, name: str) -> None:
 
 
 async def test_a_default_follows_what_was_given(client: Client, topic: str) -> None:
-    """A batch is as large as a request and the buffer let it be, unless one says its size."""
-    given: list[dict[str, Any]] = [{"max_request_size": "64KiB"}, {"buffer": 65536}]
+    """A batch is as large as a request and the buffer let it be, unless one says a size of one's own."""
+    given: list[dict[str, Any]] = [
+        {"max_request_size": "64KiB"},
+        {"buffer": 65536},
+        {"buffer": 65536, "batch_size": "128KiB"},
+        {"buffer": 65536, "batch_size": 131072},
+    ]
     for options in given:
         async with client.producer(topic, **options) as producer:
             await producer.send(b"x")
@@ -172,32 +177,47 @@ async def test_a_default_follows_what_was_given(client: Client, topic: str) -> N
         (
             "producer",
             {"batch_size": "2MiB"},
-            "batch_size must be at most max_request_size, which is \"1MiB\" if it is not given: '2MiB'",
+            "batch_size must be at most max_request_size: "
+            "batch_size='2MiB' was given, max_request_size='1MiB' is the default",
         ),
         (
             "producer",
             {"batch_size": "512KiB", "max_request_size": "256KiB"},
-            "batch_size must be at most max_request_size: '512KiB' and '256KiB'",
+            "batch_size must be at most max_request_size: "
+            "batch_size='512KiB' was given, max_request_size='256KiB' was given",
         ),
         (
             "producer",
             {"batch_size": "512KiB", "buffer": 4096},
-            "batch_size must be at most buffer: '512KiB' and 4096",
+            "batch_size must be at most buffer: batch_size='512KiB' was given, buffer=4096 was given",
         ),
         (
             "producer",
             {"retry_initial": 6},
-            "retry_initial must be at most retry_max, which is 5 if it is not given: 6",
+            "retry_initial must be at most retry_max: retry_initial=6 was given, retry_max=5 is the default",
+        ),
+        (
+            # Given in so many words, it is the default all the same.
+            "producer",
+            {"retry_initial": 6, "retry_max": timedelta(seconds=5)},
+            "retry_initial=6 was given, retry_max=0:00:05 is the default",
         ),
         (
             "producer",
             {"retry_max": 0.01},
-            'retry_max must be at least retry_initial, which is "20ms" if it is not given: 0.01',
+            "retry_initial must be at most retry_max: "
+            "retry_initial='20ms' is the default, retry_max=0.01 was given",
         ),
         (
             "producer",
             {"linger": "5s", "delivery_timeout": timedelta(seconds=1)},
-            "linger must be at most delivery_timeout: '5s' and 0:00:01",
+            "linger must be at most delivery_timeout: "
+            "linger='5s' was given, delivery_timeout=0:00:01 was given",
+        ),
+        (
+            "topic",
+            {"segment_size": "2MiB", "max_partition_size": "1MiB"},
+            "segment_size='2MiB' was given, max_partition_size='1MiB' was given",
         ),
         ("producer", {"linger": None}, "linger must be a number of seconds"),
         ("producer", {"in_flight": True}, "in_flight must be an int"),

@@ -4,7 +4,9 @@ The rules, applied to the text so that comments and layout stay:
 
 * `async def` and `await` go, the asynchronous special methods become the ordinary ones, `aclose` is `close`.
 * `Opening[T]` is `T`: what may be awaited or entered is made at once, and may be entered.
-* Every public function that waits gets `timeout=`, and its body runs within that limit.
+* Every public function that waits gets `timeout=`, and its body runs within that limit. To the refusal of one
+  that cannot be right `_refused` of the class adds what became of the record, where the function itself tells
+  such things (`_tell`), and else `_about` the topic.
 * Lines and functions marked `# async only` go.
 
 `--check` compares instead of writing and fails on a difference; the drift test does the same.
@@ -93,15 +95,25 @@ def _with_limit(match: re.Match[str]) -> str:
     return match[1] + ", limit"
 
 
-def _functions(lines: list[str]) -> list[Function]:
-    tree = ast.parse("".join(lines))
+def _functions(tree: ast.Module) -> list[Function]:
     found = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     # From the bottom, so that line numbers above stay right.
     return sorted(found, key=lambda node: -node.lineno)
 
 
+def _words(tree: ast.Module, function: Function) -> list[str]:
+    """Who adds to the error for a limit that cannot be one."""
+    for cls in tree.body:
+        if isinstance(cls, ast.ClassDef) and function in cls.body:
+            known = {member.name for member in cls.body if isinstance(member, ast.FunctionDef)}
+            for word, wanted in (("_refused", "self._tell("), ("_about", "")):
+                if word in known and wanted in ast.unparse(function):
+                    return [f"self.{word}"]
+    return []
+
+
 def _stripped(lines: list[str]) -> list[str]:
-    for node in _functions(lines):
+    for node in _functions(ast.parse("".join(lines))):
         if "# async only" in lines[node.lineno - 1] and node.end_lineno is not None:
             end = node.end_lineno
             while end < len(lines) and not lines[end].strip():
@@ -111,7 +123,8 @@ def _stripped(lines: list[str]) -> list[str]:
 
 
 def _limited(lines: list[str]) -> list[str]:
-    for node in _functions(lines):
+    tree = ast.parse("".join(lines))
+    for node in _functions(tree):
         opens = node.returns is not None and "Opening" in ast.unparse(node.returns)
         if node.name.startswith("_") or not (opens or isinstance(node, ast.AsyncFunctionDef)):
             continue
@@ -123,7 +136,7 @@ def _limited(lines: list[str]) -> list[str]:
             if lines[index].strip():
                 lines[index] = "    " + lines[index]
         indent = " " * (node.col_offset + 4)
-        lines.insert(first, f"{indent}with limit(timeout):\n")
+        lines.insert(first, f"{indent}with limit({', '.join(['timeout', *_words(tree, node)])}):\n")
         if documented:
             _describe(lines, node)
         _add_parameter(lines, node)

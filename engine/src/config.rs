@@ -1,5 +1,6 @@
 //! Client options, and how they become an endpoint: given, or from a profile of the `fluvio` command line.
 
+use std::net::SocketAddrV6;
 use std::time::Duration;
 
 use fluvio::config::{ConfigFile, TlsPolicy};
@@ -137,18 +138,24 @@ const MIN_FRAME_BYTES: usize = 128 * 1024;
 /// Strings of the protocol have 15 bits; this leaves no doubt.
 const MAX_CLIENT_ID: usize = 255;
 
+/// `host:port`, where an IPv6 address is in brackets: without them nobody knows where it ends. Hosts check the same
+/// (`endpoint` in fluvio_cffi/_arguments.py; a test compares the two).
 fn check_endpoint(endpoint: &str) -> Result<()> {
-    let is_host = |host: &str| match host.strip_prefix('[') {
-        Some(address) => address.strip_suffix(']').is_some_and(|address| address.contains(':')),
-        None => !host.is_empty() && !host.contains([':', '/', '[', ']', ' ']),
-    };
-    let valid = endpoint
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0));
+    let stray = |c: char| matches!(c, ':' | '/' | '@' | '[' | ']') || c.is_whitespace() || c.is_control();
+    let valid = endpoint.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = match host.strip_prefix('[') {
+            Some(_) => endpoint.parse::<SocketAddrV6>().is_ok(),
+            None => !host.is_empty() && !host.contains(stray),
+        };
+        // A number of Rust may have a sign.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        is_host && digits && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
     if valid {
         Ok(())
     } else {
-        Err(Error::invalid(format!("endpoint {endpoint:?} is not host:port, such as 127.0.0.1:9003")))
+        let message = format!("endpoint {endpoint:?} is not host:port, such as 127.0.0.1:9003 or [::1]:9003");
+        Err(Error::invalid(message))
     }
 }
 
@@ -170,7 +177,13 @@ mod tests {
             (r#"{"endpoint": "localhost"}"#, "\"localhost\" is not host:port"),
             (r#"{"endpoint": "h:0"}"#, "\"h:0\""),
             (r#"{"endpoint": "h:1:2"}"#, "\"h:1:2\""),
-            (r#"{"endpoint": "::1:9003"}"#, "\"::1:9003\""),
+            (
+                r#"{"endpoint": "::1:9003"}"#,
+                "\"::1:9003\" is not host:port, such as 127.0.0.1:9003 or [::1]:9003",
+            ),
+            (r#"{"endpoint": "[zz:z]:1"}"#, "\"[zz:z]:1\""),
+            (r#"{"endpoint": "h:+1"}"#, "\"h:+1\""),
+            (r#"{"endpoint": "a\tb:1"}"#, "\"a\\tb:1\""),
             (r#"{"endpoint": "http://h:1"}"#, "\"http://h:1\""),
             (r#"{"endpoint": "h:1", "profile": "p"}"#, "both endpoint and profile"),
             (r#"{"request_timeout_ms": 0}"#, "request_timeout_ms is 0"),

@@ -15,7 +15,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._port import Port, checkpoint
 from .._records import Batch, Record
-from ..errors import ClosedError
+from ..errors import ClosedError, FluvioError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -101,6 +101,10 @@ class Consumer(Closable):
         if self._fetcher.closed:
             raise self._fetcher.refusal()
         return BatchIterator(self)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about."""
+        error.topic = error.topic or self.topic
 
     async def _pause(self) -> None:
         # A second task that comes meanwhile has its own pause to make, and learns that it is the second.

@@ -6,6 +6,7 @@ from .._bound import Bound
 from .._deliveries import Ack
 from .._faces import AwaitedFace
 from .._port import Pacer, Port, Receipt, checkpoint
+from ..errors import FluvioError
 
 __all__ = ["Delivery"]
 
@@ -24,6 +25,10 @@ class Delivery(Bound, AwaitedFace):
         self._receipt = receipt
         self._pacer = pacer
 
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about: not what became of the record, which nobody knows yet."""
+        error.topic = error.topic or self._receipt._ledger.topic
+
     async def wait(self) -> Ack:
         """Wait for the server's answer. Cancelling this takes nothing back.
 
@@ -32,6 +37,10 @@ class Delivery(Bound, AwaitedFace):
         Raises:
             FluvioError: The record was not delivered; a new object each time.
         """
+        await self._answered()
+        return self._receipt.take()
+
+    async def _answered(self) -> None:
         receipt = self._receipt
         if receipt.completion is None:
             await self._port.park(receipt)
@@ -39,4 +48,3 @@ class Delivery(Bound, AwaitedFace):
             # Not the pacer's own pause: the client may have been closed since.
             await checkpoint()
             self._pacer.restart()
-        return receipt.take()

@@ -281,6 +281,14 @@ class Producer(Closable):
         error.topic = error.topic or self.topic
         error.outcome = error.outcome or ("unknown" if accepted else "not_sent")
 
+    def _refused(self, error: FluvioError) -> None:
+        """Say so of a call that is refused for an argument of its own: nothing was sent."""
+        self._tell(error, False)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that has no record is about."""
+        error.topic = error.topic or self.topic
+
     def _too_large(self, what: str, size: int) -> RecordTooLargeError:
         return RecordTooLargeError(
             f"{what} has {size} bytes, at most {self._max_record} can be sent: raise max_request_size (and "

@@ -17,7 +17,7 @@ from .._bound import Bound
 from .._cursor import Cursor
 from .._records import Batch, Record
 from .._threads import Port, checkpoint, limit
-from ..errors import ClosedError
+from ..errors import ClosedError, FluvioError
 from .closable import Closable
 from .fetcher import Fetcher
 
@@ -77,7 +77,7 @@ class Consumer(Closable):
             BusyError: Another thread is reading.
             ClosedError: It, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             if self._fetcher.closed:
                 raise self._fetcher.refusal()
             try:
@@ -94,7 +94,7 @@ class Consumer(Closable):
             BusyError: Another thread is reading.
             ClosedError: It, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             try:
                 return self._fetcher.alone(self._take_batch)
             except StopIteration:
@@ -105,6 +105,10 @@ class Consumer(Closable):
         if self._fetcher.closed:
             raise self._fetcher.refusal()
         return BatchIterator(self)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about."""
+        error.topic = error.topic or self.topic
 
     def _pause(self) -> None:
         # A second thread that comes meanwhile has its own pause to make, and learns that it is the second.
@@ -147,7 +151,7 @@ class Consumer(Closable):
         Raises:
             RuntimeError: This is not the event loop of its client.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             if not self._fetcher.closing:
                 checkpoint()
                 return

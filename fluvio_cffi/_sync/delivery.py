@@ -10,6 +10,7 @@ from .._bound import Bound
 from .._deliveries import Ack
 from .._faces import WaitedFace
 from .._threads import Pacer, Port, Receipt, checkpoint, limit
+from ..errors import FluvioError
 
 __all__ = ["Delivery"]
 
@@ -28,6 +29,10 @@ class Delivery(Bound, WaitedFace):
         self._receipt = receipt
         self._pacer = pacer
 
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that is refused is about: not what became of the record, which nobody knows yet."""
+        error.topic = error.topic or self._receipt._ledger.topic
+
     def wait(self, *, timeout: Optional[Duration] = None) -> Ack:
         """Wait for the server's answer. Giving up takes nothing back.
 
@@ -36,12 +41,15 @@ class Delivery(Bound, WaitedFace):
         Raises:
             FluvioError: The record was not delivered; a new object each time.
         """
-        with limit(timeout):
-            receipt = self._receipt
-            if receipt.completion is None:
-                self._port.park(receipt)
-            elif self._pacer.due():
-                # Not the pacer's own pause: the client may have been closed since.
-                checkpoint()
-                self._pacer.restart()
-            return receipt.take()
+        with limit(timeout, self._about):
+            self._answered()
+            return self._receipt.take()
+
+    def _answered(self) -> None:
+        receipt = self._receipt
+        if receipt.completion is None:
+            self._port.park(receipt)
+        elif self._pacer.due():
+            # Not the pacer's own pause: the client may have been closed since.
+            checkpoint()
+            self._pacer.restart()

@@ -131,7 +131,7 @@ class Producer(Closable):
             FluvioTimeoutError: It was not acknowledged within `delivery_timeout`.
             ClosedError: The producer, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._refused):
             receipt = Receipt(self._ledger)
             port = self._port
             try:
@@ -180,7 +180,7 @@ class Producer(Closable):
             PartitionNotFoundError: There is no such partition.
             ClosedError: The producer, or its client, is closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._refused):
             receipt = Receipt(self._ledger)
             port = self._port
             pacer = self._pacer
@@ -236,7 +236,7 @@ class Producer(Closable):
             PartitionNotFoundError: There is no such partition; nothing was sent.
             ClosedError: The producer, or its client, is closed; nothing was sent.
         """
-        with limit(timeout):
+        with limit(timeout, self._refused):
             port = self._port
             try:
                 port.check()
@@ -303,6 +303,14 @@ class Producer(Closable):
         error.topic = error.topic or self.topic
         error.outcome = error.outcome or ("unknown" if accepted else "not_sent")
 
+    def _refused(self, error: FluvioError) -> None:
+        """Say so of a call that is refused for an argument of its own: nothing was sent."""
+        self._tell(error, False)
+
+    def _about(self, error: FluvioError) -> None:
+        """Say what a call that has no record is about."""
+        error.topic = error.topic or self.topic
+
     def _too_large(self, what: str, size: int) -> RecordTooLargeError:
         return RecordTooLargeError(
             f"{what} has {size} bytes, at most {self._max_record} can be sent: raise max_request_size (and "
@@ -346,7 +354,7 @@ class Producer(Closable):
         Raises:
             ClosedError: It, or its client, was closed.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             self._port.call(lib.fluvio_producer_flush, self._open())
 
     def close(self, *, timeout: Optional[Duration] = None) -> None:
@@ -359,7 +367,7 @@ class Producer(Closable):
             FluvioTimeoutError: Records could not be sent in time: `detail["undelivered"]` says how many.
             CloseError: Both.
         """
-        with limit(timeout):
+        with limit(timeout, self._about):
             if self._handle is None and not self._closing.under_way:
                 checkpoint()
                 return
