@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Optional, overload
 
 from ._library import ffi, lib, read_error
 from .errors import FluvioError, PartialDeliveryError
@@ -125,12 +125,12 @@ class Deliveries(Sequence[Ack]):
         for index in range(first, first + count):
             self._failures[index] = error
 
-    def _checked(self) -> Deliveries:
-        """Itself, or PartialDeliveryError if a record failed."""
-        if self._failures:
-            first = self._failures[min(self._failures)]
-            raise PartialDeliveryError(
-                f"{self.failed} of {len(self)} records were not delivered; the first error: {first}",
-                deliveries=self,
-            )
-        return self
+    def _failure(self) -> Optional[PartialDeliveryError]:
+        """The error for all of it if a record failed."""
+        if not self._failures:
+            return None
+        first = self._failures[min(self._failures)]
+        return PartialDeliveryError(
+            f"{self.failed} of {len(self)} records were not delivered; the first error: {first}",
+            deliveries=self,
+        )

@@ -157,13 +157,18 @@ def take_error(error: Any) -> FluvioError:
 def failure(completion: Completion) -> FluvioError:
     """The exception for a completion whose status is not OK; frees its error."""
     try:
-        if completion[1] == ERROR and completion[2] == lib.FLUVIO_VALUE_KIND_ERROR:
-            return read_error(ffi.cast("fluvio_error *", completion[3]))
-        return ClosedError(
-            "the client was closed before the answer came: the outcome is unknown", outcome="unknown"
-        )
+        return read_failure(completion)
     finally:
         discard(completion)
+
+
+def read_failure(completion: Completion) -> FluvioError:
+    """The exception for a completion whose status is not OK, which keeps its error."""
+    if completion[1] == ERROR and completion[2] == lib.FLUVIO_VALUE_KIND_ERROR:
+        return read_error(ffi.cast("fluvio_error *", completion[3]))
+    return ClosedError(
+        "the client was closed before the answer came: the outcome is unknown", outcome="unknown"
+    )
 
 
 def discard(completion: Completion) -> None:

@@ -3,6 +3,9 @@
 A failure is in the producer's `Ledger` from the moment it is known, and leaves it when a caller gets hold of
 the error: a wait that was cancelled, or an answer that was dropped, is no receipt. What is left when the
 producer is closed is raised there.
+
+Ctrl-C may strike between any two lines. So a failure is taken out of the ledger only behind the line that
+raises it, and put there before it is dropped elsewhere: rather told twice than not at all.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, Callable, Optional
 
 from ._completions import Pending
 from ._deliveries import Ack, Deliveries
-from ._library import ERROR, OK, Completion, discard, failure
+from ._library import ERROR, OK, Completion, discard, failure, ffi, read_failure
 from .errors import DeliveryError, FluvioError
 
 
@@ -49,15 +52,23 @@ class Ledger:
 
     def remove(self, number: int) -> None:
         """Somebody has received the error."""
+        # Nothing behind what removes it.
         if number in self._others:
             self._others[number] = max(self._others[number] - 1, 0)
-        self._failures.pop(number, None)
-        self._given_up.discard(number)
+        else:
+            self._given_up.discard(number)
+            self._failures.pop(number, None)
 
-    def leave(self, deliveries: Deliveries, slips: Iterable[Any]) -> None:
-        """A `send_many` goes without its outcomes: what it had, and what is still to come."""
-        for error in deliveries._failures.values():
-            self.add(error)
+    def leave(self, slips: Iterable[Any]) -> None:
+        """A `send_many` goes without its outcomes: failures that it had, and what is still to come."""
+        left = list(slips)
+        try:
+            self._leave(left)
+        finally:
+            # Again: Ctrl-C may strike in the first one.
+            self._leave(left)
+
+    def _leave(self, slips: list[Any]) -> None:
         for slip in slips:
             slip.leave()
 
@@ -73,24 +84,24 @@ class Ledger:
 
     def failure(self, told: bool) -> Optional[DeliveryError]:
         """The error for what nobody has received, which has it now; `told`: not of what closing gave up."""
-        errors: list[FluvioError] = []
-        for number, error in list(self._failures.items()):
-            if not (told and number in self._given_up):
-                errors.append(error._fresh())
-            self.remove(number)
+        known = list(self._failures.items())
+        errors = [error._fresh() for number, error in known if not (told and number in self._given_up)]
         failed = len(errors) + self._others[self.OTHER]
         if not told:
             failed += self._others[self.OTHER_GIVEN_UP]
+        result = None
+        if failed:
+            errors = errors or [FluvioError("the cause was not kept", topic=self.topic)]
+            result = DeliveryError(
+                f"{failed} {'record' if failed == 1 else 'records'} for topic {self.topic!r} failed, and "
+                f"nobody received an error; the first is: {errors[0]}",
+                failed=failed,
+                errors=errors,
+            )
         self._others = dict.fromkeys(self._others, 0)
-        if not failed:
-            return None
-        errors = errors or [FluvioError("the cause was not kept", topic=self.topic)]
-        return DeliveryError(
-            f"{failed} {'record' if failed == 1 else 'records'} for topic {self.topic!r} failed, and "
-            f"nobody received an error; the first is: {errors[0]}",
-            failed=failed,
-            errors=errors,
-        )
+        for number, _ in known:
+            self.remove(number)
+        return result
 
 
 class Left:
@@ -178,15 +189,19 @@ class Answer:
         """The error of an answer that is there, if it is one. Whoever asks has received it."""
         if self._error is None:
             return None
-        self._received()
-        return self._error._fresh()
+        error = self._error._fresh()
+        with _Received(self):
+            return error
 
     def take(self) -> Ack:
         """The answer that is there; raises its error."""
         if self._error is not None:
-            error = self.error()
-            assert error is not None
-            raise error
+            try:
+                raise self._error._fresh()
+            except FluvioError:
+                # It is on its way now; not where Ctrl-C came first.
+                self._received()
+                raise
         completion: Any = self.completion
         return Ack(completion[5], completion[4])
 
@@ -194,6 +209,22 @@ class Answer:
         completion = self.completion
         assert completion is not None
         return Ack(completion[5], completion[4])
+
+
+class _Received:
+    """A block that hands over the error of a record: at its end it is received, if nothing struck before."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, exc_type: object, *rest: object) -> None:
+        if exc_type is None:
+            self._answer._received()
 
 
 FAILED = (0, ERROR, 0, 0, -1, 0, 0)
@@ -236,9 +267,9 @@ class Receipt(Answer, Pending):
             self._call_back()
 
     def _received(self) -> None:
-        if self._number is not None:
-            self._ledger.remove(self._number)
-            self._number = None
+        number, self._number = self._number, None
+        if number is not None:
+            self._ledger.remove(number)
 
 
 class Outcomes:
@@ -247,48 +278,71 @@ class Outcomes:
     __slots__ = ()
 
     completion: Any
-    count: int
+    # How many records the library has accepted: it says so here, in the step in which it accepts them.
+    accepted: Any
     _ledger: Any
 
-    def settle(self, deliveries: Deliveries) -> None:
-        """Add the outcomes, which are there."""
+    @property
+    def count(self) -> int:
+        """How many records it is about."""
+        return int(self.accepted[0])
+
+    def read(self, deliveries: Deliveries) -> bool:
+        """Add the outcomes, which are there and stay here; whether some failed."""
         completion = self.completion
         assert completion is not None
-        self.completion = None
+        before = deliveries.failed
         if completion[1] == OK:
             deliveries._extend(completion[3])
-            discard(completion)
         else:
-            error = failure(completion)
+            error = read_failure(completion)
             error.topic = error.topic or self._ledger.topic
             deliveries._fail(self.count, error)
+        return deliveries.failed > before
+
+    def drop(self) -> None:
+        """Free the outcomes, which somebody has."""
+        completion, self.completion = self.completion, None
+        if completion is not None:
+            discard(completion)
 
     def enter(self) -> None:
         """Nobody asks for the outcomes, which are there: failures are for the ledger."""
+        try:
+            self._enter()
+        finally:
+            # Again: Ctrl-C may strike in the first one.
+            if self.completion is not None:
+                self._enter()
+
+    def _enter(self) -> None:
         deliveries = Deliveries()
-        self.settle(deliveries)
+        self.read(deliveries)
         for error in deliveries._failures.values():
             self._ledger.add(error)
+        self.drop()
 
 
 class Slip(Outcomes, Pending):
     """The answer to a slice of a `send_many`."""
 
-    __slots__ = ("_ledger", "_left", "count")
+    __slots__ = ("_ledger", "_left", "accepted")
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
-        self.count = 0
+        self.accepted = ffi.new("size_t *")
         self._ledger = ledger
         self._left = False
 
     def leave(self) -> None:
-        """The caller goes on without it: failures are for the ledger."""
+        """The caller goes on without it: failures are for the ledger. Doing it again does nothing."""
+        if self._left:
+            return
         if self.completion is None:
-            self._left = True
             self._ledger.pending += self.count
         else:
             self.enter()
+        self._left = True
 
     def set_result(self, completion: Completion) -> None:
         """Called once by the port: the server has answered."""

@@ -180,12 +180,13 @@ class Receipt(Answer, Owed):  # pyright: ignore[reportIncompatibleMethodOverride
 class Slip(Outcomes, Owed):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The answer to a slice of a `send_many`."""
 
-    __slots__ = ("_ledger", "_started", "count")
+    __slots__ = ("_ledger", "_left", "_started", "accepted")
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
-        self.count = 0
+        self.accepted = ffi.new("size_t *")
         self._ledger = ledger
+        self._left = False
         self._started: Optional[Slots] = None
 
     def slots(self, ports: Slots) -> Slots:
@@ -201,8 +202,12 @@ class Slip(Outcomes, Owed):  # pyright: ignore[reportIncompatibleMethodOverride]
         ffi.release(self.slot)
 
     def leave(self) -> None:
-        """The caller goes on without it."""
-        self._ledger.look_after(self)
+        """The caller goes on without it. Doing it again does nothing."""
+        # Without a record it was not started.
+        if self.count and not self._left:
+            if self not in self._ledger._slips:
+                self._ledger.look_after(self)
+            self._left = True
 
 
 class Watcher:

@@ -25,9 +25,9 @@ def partial(errors: list[FluvioError], delivered: int = 0) -> PartialDeliveryErr
     deliveries.offsets.extend(range(delivered))
     for error in errors:
         deliveries._fail(1, error)
-    with pytest.raises(PartialDeliveryError) as caught:
-        deliveries._checked()
-    return caught.value
+    result = deliveries._failure()
+    assert result is not None
+    return result
 
 
 def unseen(errors: list[FluvioError], more: int = 0) -> DeliveryError:

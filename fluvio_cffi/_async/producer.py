@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .. import _arguments
 from .._deliveries import Ack, Deliveries
 from .._findings import Findings
-from .._library import NULL, OK, RECORD_OVERHEAD, Completion, discard, failure, ffi, lib
+from .._library import NULL, OK, RECORD_OVERHEAD, lib
+from .._library import failure as failure_of
 from .._outgoing import Outgoing, Slice
 from .._port import Ledger, Left, Port, Receipt, Slip, checkpoint
-from ..errors import ClosedError, FluvioError, FluvioTimeoutError, InternalError, RecordTooLargeError
+from .._room import Room, no_room
+from ..errors import ClosedError, FluvioError, FluvioTimeoutError, PartialDeliveryError, RecordTooLargeError
 from .closable import Closable
 from .closing import Closing
 from .delivery import Delivery
@@ -25,37 +27,6 @@ __all__ = ["Producer"]
 
 ANY_PARTITION: int = lib.FLUVIO_ANY_PARTITION
 _send = lib.fluvio_producer_send
-
-
-class Room:
-    """Reserved room: a record that is accepted with it takes it; what is left is given back after the block.
-
-    Not left to the garbage collector: on PyPy that may come long after somebody began to wait for the room.
-    """
-
-    __slots__ = ("_completion", "_handle")
-
-    def __init__(self, completion: Completion) -> None:
-        self._completion = completion
-        self._handle = ffi.cast("fluvio_room *", completion[3])
-
-    def __enter__(self) -> Room:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        discard(self._completion)
-
-    def send(self, producer: Any, context: Any, *arguments: Any) -> int:
-        """`fluvio_producer_send` with this room."""
-        return int(_send(producer, context, self._handle, *arguments))
-
-    def used_by(self, function: Callable[..., int]) -> Callable[..., int]:
-        """A function that takes the room first, called with this one."""
-
-        def use(_: Any, *arguments: Any) -> int:
-            return function(self._handle, *arguments)
-
-        return use
 
 
 class Producer(Closable):
@@ -144,7 +115,7 @@ class Producer(Closable):
                     if not await port.run(
                         receipt, room.send, handle, key_data, key_length, value, size, target
                     ):
-                        raise _no_room()
+                        raise no_room()
         except FluvioError as error:
             self._tell(error, receipt.under_way)
             raise
@@ -186,7 +157,7 @@ class Producer(Closable):
             if not port.start(receipt, _send, handle, NULL, key_data, key_length, value, size, target):
                 with await self._reserve(handle, key_length + size + RECORD_OVERHEAD) as room:
                     if not port.start(receipt, room.send, handle, key_data, key_length, value, size, target):
-                        raise _no_room()
+                        raise no_room()
         except FluvioError as error:
             self._tell(error, receipt.under_way)
             raise
@@ -228,8 +199,11 @@ class Producer(Closable):
         # By itself: what the caller's own iterators raise stays as it is.
         outgoing = Outgoing(values, keys, self._max_record)
         deliveries = Deliveries()
+        # Slices whose outcomes are not in `deliveries` yet; and those with failures that nobody was told.
         started: list[Slip] = []
+        untold: list[Slip] = []
         refusal: Optional[FluvioError] = None
+        failure: Optional[PartialDeliveryError] = None
         try:
             if not len(outgoing):
                 await checkpoint()
@@ -247,34 +221,57 @@ class Producer(Closable):
             while position < len(outgoing) and refusal is None:
                 piece = outgoing.pack(position)
                 position += piece.count
-                while piece.count:
-                    slip = Slip(self._ledger)
-                    try:
-                        await self._send_slice(slip, handle, piece, target)
-                    except FluvioError as error:
-                        over = isinstance(error, FluvioTimeoutError) and error._of_limit
-                        if over or (not started and not len(deliveries)):
-                            raise
-                        self._tell(error, False)
-                        refusal = error
-                        break
-                    started.append(slip)
+                while piece.count and refusal is None:
+                    first = not started and not len(deliveries)
+                    refusal = await self._start_slice(started, first, handle, piece, target)
                 while started and started[0].completion is not None:
-                    started.pop(0).settle(deliveries)
+                    self._read(started, untold, deliveries)
                 if pacer.due():
                     await pacer.pause()
             while started:
                 if started[0].completion is None:
                     await port.park(started[0])
-                started.pop(0).settle(deliveries)
+                self._read(started, untold, deliveries)
+            if refusal is not None:
+                deliveries._fail(len(outgoing) - len(deliveries), refusal)
+            failure = deliveries._failure()
+            if failure is not None:
+                raise failure
         except BaseException as error:
-            if isinstance(error, FluvioError):
-                self._tell(error, bool(started or len(deliveries)))
-            self._ledger.leave(deliveries, started)
+            # Failures are received once they are on their way to the caller, and not before.
+            if error is not failure:
+                if isinstance(error, FluvioError):
+                    self._tell(error, bool(started or len(deliveries)))
+                self._ledger.leave(dict.fromkeys([*untold, *started]))
             raise
-        if refusal is not None:
-            deliveries._fail(len(outgoing) - len(deliveries), refusal)
-        return deliveries._checked()
+        return deliveries
+
+    async def _start_slice(
+        self, started: list[Slip], first: bool, handle: Any, piece: Slice, target: int
+    ) -> Optional[FluvioError]:
+        """Start a slice, which is the last of `started` then; the refusal, if it is not the first one."""
+        slip = Slip(self._ledger)
+        # Known before it is started, whatever strikes this task.
+        started.append(slip)
+        try:
+            await self._send_slice(slip, handle, piece, target)
+        except FluvioError as error:
+            started.remove(slip)
+            if first or (isinstance(error, FluvioTimeoutError) and error._of_limit):
+                raise
+            self._tell(error, False)
+            return error
+        return None
+
+    def _read(self, started: list[Slip], untold: list[Slip], deliveries: Deliveries) -> None:
+        """Add the outcomes of the first slice, which are there."""
+        slip = started[0]
+        failed = slip.read(deliveries)
+        if failed:
+            untold.append(slip)
+        del started[0]
+        if not failed:
+            slip.drop()
 
     def _tell(self, error: FluvioError, accepted: bool) -> None:
         """Say what became of the records of a call that ends with an error of its own."""
@@ -298,7 +295,7 @@ class Producer(Closable):
         )
 
     async def _send_slice(self, slip: Slip, handle: Any, piece: Slice, target: int) -> None:
-        accepted = ffi.new("size_t *")
+        accepted = slip.accepted
 
         def send_many(room: Any, context: Any, *arguments: Any) -> int:
             return int(
@@ -311,8 +308,7 @@ class Producer(Closable):
             limit = max(int(lib.fluvio_producer_get_buffer_bytes(handle)) // 2, 1)
             with await self._reserve(handle, piece.cost(limit)) as room:
                 if not self._port.start(slip, room.used_by(send_many), NULL):
-                    raise _no_room()
-        slip.count = int(accepted[0])
+                    raise no_room()
         piece.advance(slip.count)
 
     async def _reserve(self, handle: Any, size: int) -> Room:
@@ -365,7 +361,7 @@ class Producer(Closable):
         try:
             completion = await self._closing.end()
             if completion is not None and completion[1] != OK:
-                findings.add(failure(completion))
+                findings.add(failure_of(completion))
         finally:
             self._account(findings)
 
@@ -408,7 +404,3 @@ class Producer(Closable):
             stacklevel=2,
             source=self,
         )
-
-
-def _no_room() -> FluvioError:
-    return InternalError("the reserved room was not enough: this is a bug in fluvio_cffi")
