@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, Callable
 
 import anyio
@@ -107,3 +108,31 @@ def _end(process: subprocess.Popen[str], timeout: float) -> tuple[int, str, str]
         out, err = process.communicate()
         raise AssertionError(f"the program hung: {out}\n{err}") from None
     return process.returncode, out, err
+
+
+def interrupted_at_every_line(call: Callable[[], Any], check: Callable[[], Any]) -> int:
+    """Make `call` again and again, with a KeyboardInterrupt at one line of the package further each time."""
+    number = 0
+    while True:
+        number += 1
+        lines = 0
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal lines
+            if f"{os.sep}fluvio_cffi{os.sep}" not in frame.f_code.co_filename:
+                return None
+            lines += event == "line"
+            if lines == number and event == "line":  # noqa: B023
+                raise KeyboardInterrupt
+            return trace
+
+        try:
+            sys.settrace(trace)
+            call()
+            sys.settrace(None)
+        except KeyboardInterrupt:
+            check()
+        else:
+            return number
+        finally:
+            sys.settrace(None)
