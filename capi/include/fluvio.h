@@ -978,7 +978,7 @@ const char *fluvio_client_get_endpoint(const struct fluvio_client *client);
 /**
  * Closes a client with its producers (what they accepted is sent first, within `close_timeout_ms`) and consumers. Later
  * calls that use it get CLOSED. A producer or consumer that is being opened completes with CLOSED at once, a call of
- * administration that is under way when this completes.
+ * administration that is under way once the producers are closed; all of them complete before this does.
  *
  * Parameters: `client` stays valid and is still to be freed.
  * Ownership: nothing changes hands.
@@ -1342,7 +1342,8 @@ uint64_t fluvio_flush_all(int64_t timeout_ms);
  *
  * Parameters: `topic` is UTF-8, `topic_len` bytes. `options` may be NULL: all defaults. Unknown keys are refused by name.
  *   Keys: `partitions` (array of numbers; absent: all), `start` ({"beginning": n}, {"end": n} or {"offset": n}; default
- *   {"end": 0}), `prefetch_bytes`, `isolation` ("read_uncommitted", "read_committed"), `check_crc` (true).
+ *   {"end": 0}; of these only an offset has to be there still when reading begins), `prefetch_bytes`, `isolation`
+ *   ("read_uncommitted", "read_committed"), `check_crc` (true).
  * Ownership: the inputs are copied. The consumer may outlive the client handle.
  * Completion: CONSUMER; the receiver frees it with `fluvio_consumer_free`.
  * Threads: any.
