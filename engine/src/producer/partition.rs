@@ -261,7 +261,7 @@ impl OpenBatch {
     }
 
     /// Completes header and checksum.
-    pub(super) fn sealed(self: Box<Self>) -> Batch {
+    pub(super) fn sealed(self) -> Batch {
         Batch {
             first: self.first,
             number: self.number,
@@ -407,7 +407,7 @@ mod tests {
             queue.full.len()
         };
         assert_eq!([at(61), at(70), at(71), at(72), at(140)], [1, 1, 1, 2, 3]);
-        let records = |batch: &Box<OpenBatch>| batch.builder.records();
-        assert_eq!(queue.full.iter().map(records).collect::<Vec<_>>(), [3, 3, 1]);
+        let records: Vec<u32> = queue.full.iter().map(|batch| batch.builder.records()).collect();
+        assert_eq!(records, [3, 3, 1]);
     }
 }

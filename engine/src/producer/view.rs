@@ -41,7 +41,7 @@ impl Outside for View {
             // Records without a key go on with the next partition.
             self.core.partitioner.pass(partition as usize, &self.partitions);
         }
-        Some(open.sealed())
+        Some((*open).sealed())
     }
 
     fn leader(&self, partition: u32) -> Option<i32> {

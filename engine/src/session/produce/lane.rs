@@ -88,7 +88,10 @@ impl<B: Parcel> Session<B> {
                     let attempt = Attempt { spu, number: self.next_attempt };
                     self.next_attempt += 1;
                     lane.way = Way::Connecting(attempt);
-                    return self.actions.push_back(Action::Connect(attempt));
+                    // It counts from here, whatever was asked before.
+                    lane.silence = None;
+                    self.actions.push_back(Action::Connect(attempt));
+                    return self.arm_silence(spu, now);
                 }
                 Way::Leaving(_) if lane.requests.is_empty() => lane.way = Way::Down { until: None },
                 Way::Up(attempt) if lane.requests.len() < limit => {
@@ -295,10 +298,17 @@ impl<B: Parcel> Session<B> {
         if let Some(until) = self.patience_until(spu, None) {
             self.arm_patience_for(spu, until);
         }
+        if let Some(since) = self.lanes.get(&spu).and_then(|lane| lane.since) {
+            self.arm_silence(spu, since);
+        }
+    }
+
+    /// An SPU has something to answer since then.
+    fn arm_silence(&mut self, spu: i32, since: Instant) {
+        let until = since + self.terms.silence();
         if let Some(lane) = self.lanes.get_mut(&spu)
-            && let (None, Some(since)) = (lane.silence, lane.since)
+            && lane.silence.is_none()
         {
-            let until = since + self.terms.silence();
             lane.silence = Some(until);
             self.arm(until, Timer::Silence(spu));
         }
@@ -309,7 +319,12 @@ impl<B: Parcel> Session<B> {
         let silence = self.terms.silence();
         let Some(lane) = self.lanes.get_mut(&spu).filter(|lane| lane.silence == Some(at)) else { return };
         lane.silence = None;
-        let Some(first) = lane.requests.front() else { return };
+        let Some(first) = lane.requests.front() else {
+            if matches!(lane.way, Way::Connecting(_) | Way::Checking(_)) {
+                self.away(spu);
+            }
+            return;
+        };
         let Some(since) = lane.since.max(outside.turn(*first)) else { return };
         if since + silence > now {
             lane.silence = Some(since + silence);

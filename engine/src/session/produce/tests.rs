@@ -233,6 +233,18 @@ fn silence_is_told() {
     assert!(world.away.is_empty());
 }
 
+/// So is one that cannot be connected to, long before the connect time-out.
+#[test]
+fn silence_is_told_while_connecting() {
+    let mut world = World::new(terms(1, 0, false), PARTITIONS);
+    run(&mut world, &[Op::Push(0), Op::Pass(49)]);
+    assert!(world.away.is_empty());
+    run(&mut world, &[Op::Pass(1)]);
+    assert_eq!(world.away, [0]);
+    run(&mut world, &[Op::Reach(true), Op::Handle(0, 0), Op::Deliver(0)]);
+    assert!(world.away.is_empty());
+}
+
 /// The records of a slow server are told in time, and what it does later is no second fate.
 #[test]
 fn the_delivery_time_out_bounds_what_is_in_flight() {
