@@ -305,7 +305,7 @@ class Producer(Closable):
             )
 
         if not self._port.start(slip, send_many, NULL):
-            limit = max(int(lib.fluvio_producer_get_buffer_bytes(handle)) // 2, 1)
+            limit = max(int(lib.fluvio_producer_get_buffer_bytes(handle)) // 4, 1)
             with await self._reserve(handle, piece.cost(limit)) as room:
                 if not self._port.start(slip, room.used_by(send_many), NULL):
                     raise no_room()

@@ -225,7 +225,8 @@ int main(int count, char **arguments) {
   bad_consumers(h, client, consumer);
   bad_sends(h, producer);
   fluvio_batch_free(host_take(h, consumer, &view));
-  CHECK(view.count == 1);
+  /* The two that were sent come together or one after the other. */
+  CHECK(view.count == 1 || view.count == 2);
   fluvio_consumer_free(consumer);
   fluvio_producer_free(producer);
   fluvio_client_free(client);

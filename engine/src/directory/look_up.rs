@@ -108,8 +108,10 @@ impl Directory {
             return running.clone();
         }
         let at = look_up.begin(urgent);
-        let running = Running { directory: Arc::clone(self), topic: topic.to_owned() };
+        let (directory, topic) = (Arc::clone(self), topic.to_owned());
         let task = tokio::spawn(async move {
+            // Not before: a runtime that ends drops a task where it is spawned, with the table locked.
+            let running = Running { directory, topic };
             if let Some(at) = at {
                 tokio::time::sleep_until(at).await;
             }

@@ -15,6 +15,7 @@ use super::handlers::{Tally, Waiters};
 use super::partition::{Buffers, Partition, Queue, Waiting};
 use super::partitioner::Partitioner;
 use super::room::{Account, BATCH_OVERHEAD, MANY_OVERHEAD};
+use super::share::Shares;
 use super::{Isolation, Many, ProducerOptions, driver};
 use crate::cluster::Cluster;
 use crate::directory::Topic;
@@ -32,6 +33,7 @@ pub(super) struct Core {
     pub(super) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(super) partitioner: Partitioner,
     pub(super) room: Arc<Account>,
+    pub(super) shares: Arc<Shares>,
     /// How many wait for room: nothing may linger then.
     pub(super) pressed: AtomicUsize,
     /// Partitions that have something to send and are not yet known to the driver.
@@ -83,6 +85,7 @@ impl Core {
             options,
             partitions: RwLock::new((0..count).map(|index| Arc::new(Partition::new(index))).collect()),
             partitioner: Partitioner::default(),
+            shares: Arc::default(),
             pressed: AtomicUsize::new(0),
             dirty: Mutex::default(),
             refused: Mutex::default(),
@@ -166,34 +169,14 @@ impl Core {
         partitions.extend((known..count).map(|index| Arc::new(Partition::new(index))));
     }
 
-    /// Whether a record for this partition is refused: its SPU cannot be reached, others can, and its records take half of
-    /// the buffer already. So the records for the living have room, however long it is away.
-    pub(super) fn check_share(&self, partition: &Partition, bytes: usize) -> Result<()> {
-        if !partition.is_away() {
-            return Ok(());
-        }
-        let held = partition.queue.lock().share.held.load(Ordering::Relaxed);
-        let most = self.options.buffer_bytes / 2;
-        if held.saturating_add(bytes) <= most
-            || self.partitions.read_recursive().iter().all(|other| other.is_away())
-        {
-            return Ok(());
-        }
-        let name = self.topic.name();
-        let spu = self.topic.leader(partition.index);
-        let who = spu
-            .as_ref()
-            .map_or("nobody leads it".to_owned(), |spu| format!("SPU {} cannot be reached", spu.id));
-        let message = format!(
-            "no room for partition {} of topic {name:?}: {who}, and {held} bytes wait for it, half of the buffer of {}",
-            partition.index, self.options.buffer_bytes
-        );
-        let error = Error::new(ErrorKind::Connection, message).with_partition(name, partition.index);
-        let error = match &spu {
-            Some(spu) => error.with_spu(spu.id, &spu.address),
-            None => error,
-        };
-        Err(error.with_outcome(Outcome::NotSent))
+    /// The partition of a record.
+    pub(super) fn choose(&self, key: Option<&[u8]>, partitions: &[Arc<Partition>]) -> usize {
+        self.partitioner.choose(key, partitions, self.shares.are_several().then(|| self.most()))
+    }
+
+    /// The batch of this partition is full or sent: whose turn is next.
+    pub(super) fn pass(&self, from: usize, partitions: &[Arc<Partition>]) -> usize {
+        self.partitioner.pass(from, partitions, self.shares.are_several().then(|| self.most()))
     }
 
     /// The queue for a record, locked. Without a key and a partition it is the one whose turn it is.
@@ -209,7 +192,7 @@ impl Core {
             return (chosen, queue);
         }
         drop(queue);
-        let next = self.partitioner.pass(chosen, partitions);
+        let next = self.pass(chosen, partitions);
         (next, partitions[next].queue.lock())
     }
 
@@ -234,7 +217,7 @@ impl Core {
             at += value.len();
             let chosen = match partition {
                 Some(partition) => partition as usize,
-                None => self.partitioner.choose(key, partitions),
+                None => self.choose(key, partitions),
             };
             let room = key.map_or(0, <[u8]>::len) + value.len() + MANY_OVERHEAD;
             let sticks = partition.is_none() && key.is_none();
@@ -245,7 +228,7 @@ impl Core {
             if !goes_on {
                 self.let_go(partitions, current.take());
                 if partitions[chosen].is_away()
-                    && let Err(error) = self.check_share(&partitions[chosen], room)
+                    && let Err(error) = self.has_share(&partitions[chosen], room, None)
                 {
                     self.room.release(room);
                     let mut waiters = Waiters::default();
@@ -347,6 +330,7 @@ impl Core {
     pub(super) fn refuse(&self) {
         self.closed.store(true, Ordering::Release);
         self.room.free.close();
+        self.shares.tell();
         // A send that saw the producer open holds this lock: behind this line its records are in their queues.
         drop(self.partitions.write());
     }

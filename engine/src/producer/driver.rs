@@ -16,8 +16,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::core::Core;
-use super::partition::{Batch, Share};
+use super::partition::Batch;
 use super::request::{at, check, codes_of, produce};
+use super::share::Share;
 use super::view::View;
 use crate::directory::Spu;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -82,8 +83,8 @@ struct Driver {
     view: View,
     /// The leaders of the topic, by id.
     spus: HashMap<i32, Spu>,
-    /// What each of them takes of the buffer; `None` for partitions that nobody leads.
-    shares: HashMap<Option<i32>, Arc<Share>>,
+    /// What each of them, or who led before, takes of the buffer.
+    shares: HashMap<i32, Arc<Share>>,
     /// The connections that are in use, and where they lead.
     connections: HashMap<Attempt, (Link, Connection)>,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -173,16 +174,15 @@ impl Driver {
             let leader = topic.leader(partition.index);
             let id = leader.as_ref().map(|spu| spu.id);
             self.view.leaders.push(id);
-            let share = self.shares.entry(id).or_insert_with(|| {
-                let share = Share::default();
-                share.away.store(id.is_none(), Ordering::Relaxed);
-                Arc::new(share)
-            });
-            partition.set_share(share);
-            if let Some(spu) = leader {
-                self.spus.insert(spu.id, spu);
-            }
+            let Some(spu) = leader else {
+                partition.set_leaderless();
+                continue;
+            };
+            partition.set_share(self.shares.entry(spu.id).or_default());
+            self.spus.insert(spu.id, spu);
         }
+        let leading = self.shares.iter().filter(|(id, _)| self.spus.contains_key(id));
+        self.core.shares.set(leading.map(|(_, share)| Arc::clone(share)).collect());
         for (attempt, (link, _)) in &self.connections {
             if self.spus.get(&attempt.spu).is_some_and(|now| now != link.spu()) {
                 self.session.relocated(*attempt);
@@ -209,6 +209,7 @@ impl Driver {
                 let room = batch.room;
                 drop(batch);
                 self.core.room.release(room);
+                self.core.shares.tell();
             }
             Action::LookUp => self.look_up(),
             Action::Deleted(why) => {
@@ -216,13 +217,14 @@ impl Driver {
                 self.changed();
             }
             Action::Away { spu, away } => {
-                if let Some(share) = self.shares.get(&Some(spu)) {
+                if let Some(share) = self.shares.get(&spu) {
                     share.away.store(away, Ordering::Relaxed);
                     for (partition, leader) in self.view.partitions.iter().zip(&self.view.leaders) {
                         if *leader == Some(spu) {
                             partition.set_share(share);
                         }
                     }
+                    self.core.shares.tell();
                 }
             }
             Action::Reach { partition, reachable } => {

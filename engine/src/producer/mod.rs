@@ -3,8 +3,7 @@
 //! What holds: a record that was accepted is sent or its error is reported, exactly once, also when the producer is
 //! dropped; records of one partition keep their order, under retry too as long as `in_flight` is 1; where there is no
 //! room nothing is copied. After a retry a record can be in the log twice: the server may have written a request whose
-//! answer was lost. What one SPU that cannot be reached keeps waiting takes at most half of the buffer, as long as another
-//! can be reached: beyond that, records for its partitions are refused, and those without a key go elsewhere.
+//! answer was lost. The records of one SPU take at most half of the buffer where there are several (`share.rs`).
 //!
 //! What is sent to servers, when and what follows is decided by a machine without I/O (`session/produce`).
 
@@ -16,6 +15,7 @@ mod partition;
 mod partitioner;
 mod request;
 mod room;
+mod share;
 mod view;
 
 use std::sync::{Arc, Weak};
@@ -109,12 +109,13 @@ impl Producer {
         let owner = Arc::downgrade(core);
         // At most the buffer, which the options keep within 32 bits.
         let bytes = bytes.saturating_add(BATCH_OVERHEAD).min(core.options.buffer_bytes);
+        let share = core.shares.line_up(core, bytes).await;
         let acquire = Arc::clone(&core.room.free).acquire_many_owned(bytes as u32);
         let permit = {
             let _pressing = (core.room.free.available_permits() < bytes).then(|| core.press());
             acquire.await
         };
-        permit.map(|permit| Room { permit, owner }).map_err(|_| core.refusal())
+        permit.map(|permit| Room { permit, owner, _share: share }).map_err(|_| core.refusal())
     }
 
     /// Hands a record over. Never blocks.
@@ -137,15 +138,17 @@ impl Producer {
         let partitions = core.partitions_with(partition)?;
         let chosen = match partition {
             Some(index) => index as usize,
-            None => core.partitioner.choose(key, &partitions),
+            None => core.choose(key, &partitions),
         };
         let bytes = record_room(key, value);
-        core.check_share(&partitions[chosen], bytes)?;
+        let sticks = partition.is_none() && key.is_none();
+        if !sticks && !core.has_share(&partitions[chosen], bytes, room.as_ref())? {
+            return Ok(Sent::Full);
+        }
         let Some(offer) = Offer::find(&core.room, room.as_ref(), bytes) else {
             return Ok(Sent::Full);
         };
         let handler = handler()?;
-        let sticks = partition.is_none() && key.is_none();
         let (chosen, mut queue) = core.place(&partitions, chosen, sticks, max_record_len(key, value));
         let batches = usize::from(queue.push(&core.buffers, (key, value), bytes, now()));
         queue.open_waiters().push_one(handler);
@@ -171,12 +174,11 @@ impl Producer {
         records.check(core)?;
         core.check_owner(room.as_ref())?;
         let partitions = core.partitions_with(partition)?;
-        if let Some(index) = partition {
-            core.check_share(&partitions[index as usize], MANY_OVERHEAD)?;
-        }
+        let most =
+            core.share_for_many(records, partition.map(|index| &*partitions[index as usize]), room.as_ref())?;
         let targets = if partition.is_some() { 1 } else { partitions.len() };
         let limit = core.buffers.limit_with(targets);
-        let (accepted, offer) = records.offer(&core.room, room.as_ref(), targets, limit);
+        let (accepted, offer) = records.offer(&core.room, room.as_ref(), (targets, limit), most);
         let Some(offer) = offer else { return Ok(0) };
         let handler = handler(accepted)?;
         let tally = Tally::new(accepted, handler, CallRoom::of(&core.room));

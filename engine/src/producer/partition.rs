@@ -15,6 +15,7 @@ use wire::pool::{Pool, SMALLEST};
 
 use super::handlers::Waiters;
 use super::room::BATCH_OVERHEAD;
+use super::share::Share;
 use crate::session::produce::{Front, Parcel};
 
 /// Buffers of open batches that are made in advance, all together.
@@ -60,6 +61,16 @@ impl Partition {
         self.avoided.store(avoided, Ordering::Relaxed);
     }
 
+    /// What the records of its SPU take.
+    pub(super) fn held(&self) -> usize {
+        self.queue.lock().share.held.load(Ordering::Relaxed)
+    }
+
+    /// Nobody leads it any more: its records go on to count for who did.
+    pub(super) fn set_leaderless(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+
     /// From now on its records count for this SPU.
     pub(super) fn set_share(&self, share: &Arc<Share>) {
         self.away.store(share.away.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -68,13 +79,6 @@ impl Partition {
             queue.share = Arc::clone(share);
         }
     }
-}
-
-/// What the records of one SPU take of the buffer.
-#[derive(Debug, Default)]
-pub(super) struct Share {
-    pub(super) held: AtomicUsize,
-    pub(super) away: AtomicBool,
 }
 
 /// Memory for batches.

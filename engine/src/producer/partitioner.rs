@@ -22,18 +22,27 @@ pub(super) struct Partitioner {
 
 impl Partitioner {
     /// An index into `partitions`, which is not empty.
-    pub(super) fn choose(&self, key: Option<&[u8]>, partitions: &[Arc<Partition>]) -> usize {
+    pub(super) fn choose(
+        &self,
+        key: Option<&[u8]>,
+        partitions: &[Arc<Partition>],
+        most: Option<usize>,
+    ) -> usize {
         if let Some(key) = key {
             return by_key(key, partitions.len());
         }
         let turn = self.turn.load(Ordering::Relaxed) as usize % partitions.len();
-        if partitions[turn].is_reachable() { turn } else { self.pass(turn, partitions) }
+        if partitions[turn].is_reachable() { turn } else { self.pass(turn, partitions, most) }
     }
 
-    /// The batch of this partition is full or sent: whose turn is next, unless somebody else has passed it on already.
-    pub(super) fn pass(&self, from: usize, partitions: &[Arc<Partition>]) -> usize {
-        let others = (1..=partitions.len()).map(|step| (from + step) % partitions.len());
-        let next = others.into_iter().find(|index| partitions[*index].is_reachable()).unwrap_or(from);
+    /// The batch of this partition is full or sent: whose turn is next, unless somebody else has passed it on already. Those
+    /// whose SPU has the `most` that it may have come last.
+    pub(super) fn pass(&self, from: usize, partitions: &[Arc<Partition>], most: Option<usize>) -> usize {
+        let others = || (1..=partitions.len()).map(|step| (from + step) % partitions.len());
+        let reachable = |index: &usize| partitions[*index].is_reachable();
+        let has_room = |index: &usize| most.is_none_or(|most| partitions[*index].held() < most);
+        let next = others().find(|index| reachable(index) && has_room(index));
+        let next = next.or_else(|| others().find(reachable)).unwrap_or(from);
         match self.turn.compare_exchange(from as u32, next as u32, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => next,
             Err(turn) => turn as usize % partitions.len(),
@@ -49,7 +58,7 @@ fn by_key(key: &[u8], partitions: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::partition::Share;
+    use super::super::share::Share;
     use super::*;
 
     fn partitions(count: u32) -> Vec<Arc<Partition>> {
@@ -60,8 +69,10 @@ mod tests {
     fn a_key_has_one_place() {
         let partitions = partitions(3);
         let partitioner = Partitioner::default();
-        let first: Vec<usize> = (0..9u8).map(|key| partitioner.choose(Some(&[key]), &partitions)).collect();
-        let again: Vec<usize> = (0..9u8).map(|key| partitioner.choose(Some(&[key]), &partitions)).collect();
+        let first: Vec<usize> =
+            (0..9u8).map(|key| partitioner.choose(Some(&[key]), &partitions, None)).collect();
+        let again: Vec<usize> =
+            (0..9u8).map(|key| partitioner.choose(Some(&[key]), &partitions, None)).collect();
         assert_eq!(first, again);
         assert!((0..3).all(|index| first.contains(&index)));
     }
@@ -70,14 +81,14 @@ mod tests {
     fn records_without_a_key_stay_together_among_the_reachable() {
         let partitions = partitions(3);
         let partitioner = Partitioner::default();
-        let choose = || partitioner.choose(None, &partitions);
+        let choose = || partitioner.choose(None, &partitions, None);
         assert_eq!([choose(), choose()], [0, 0]);
-        assert_eq!(partitioner.pass(0, &partitions), 1);
+        assert_eq!(partitioner.pass(0, &partitions, None), 1);
         assert_eq!(choose(), 1);
         // Somebody else has passed it on.
-        assert_eq!(partitioner.pass(0, &partitions), 1);
+        assert_eq!(partitioner.pass(0, &partitions, None), 1);
         partitions[2].set_avoided(true);
-        assert_eq!(partitioner.pass(1, &partitions), 0);
+        assert_eq!(partitioner.pass(1, &partitions, None), 0);
         let share = Arc::new(Share::default());
         share.away.store(true, Ordering::Relaxed);
         partitions[0].set_share(&share);

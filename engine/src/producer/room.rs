@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::core::Core;
+use super::share::Reserved;
 use super::{Many, NO_KEY};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -71,6 +72,8 @@ impl Account {
 pub struct Room {
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) owner: Weak<Core>,
+    /// It may go to whichever SPU.
+    pub(super) _share: Reserved,
 }
 
 /// Room for records that are not yet certain to be accepted. Dropping it leaves everything as it was.
@@ -154,6 +157,11 @@ impl Many<'_> {
             .map(|length| length as usize)
     }
 
+    /// What a record takes.
+    pub(super) fn room(&self, index: usize) -> usize {
+        self.length(index).saturating_add(MANY_OVERHEAD)
+    }
+
     /// Bytes of key and value; what does not fit into a length is too long for everything.
     fn length(&self, index: usize) -> usize {
         (self.value_lengths[index] as usize).saturating_add(self.key_length(index).unwrap_or(0))
@@ -187,17 +195,22 @@ impl Many<'_> {
     }
 
     /// How many of the first records fit into `available` bytes, the bytes that they and the call take, and how many of these
-    /// are for batches. They may go to so many partitions, in batches of this limit.
-    fn fitting(&self, available: usize, partitions: usize, limit: usize) -> (usize, usize, usize) {
+    /// are for batches. They may go to so many partitions, in batches of this limit, and take the `most` themselves.
+    fn fitting(
+        &self,
+        available: usize,
+        (partitions, limit): (usize, usize),
+        most: usize,
+    ) -> (usize, usize, usize) {
         let mut fitting = (0, 0, 0);
         let mut needed = CALL_OVERHEAD;
         for index in 0..self.len() {
-            needed = needed.saturating_add(self.length(index)).saturating_add(MANY_OVERHEAD);
+            needed = needed.saturating_add(self.room(index));
             // One for each partition; and two of one partition that follow each other hold more than the limit.
             let batches = (partitions + needed / limit * 2).min(index + 1) * BATCH_OVERHEAD;
             // Room for one record is enough for one, even if it is all that there is.
             let batches = if index == 0 { batches.min(available.saturating_sub(needed)) } else { batches };
-            if needed.saturating_add(batches) > available {
+            if needed.saturating_add(batches) > available || needed - CALL_OVERHEAD > most {
                 break;
             }
             fitting = (index + 1, needed + batches, batches);
@@ -210,12 +223,12 @@ impl Many<'_> {
         &self,
         account: &Account,
         room: Option<&Room>,
-        partitions: usize,
-        limit: usize,
+        (partitions, limit): (usize, usize),
+        most: usize,
     ) -> (usize, Option<Offer>) {
         loop {
             let available = reserved_in(room).saturating_add(account.free.available_permits());
-            let (accepted, needed, batches) = self.fitting(available, partitions, limit);
+            let (accepted, needed, batches) = self.fitting(available, (partitions, limit), most);
             if accepted == 0 || account.free.is_closed() {
                 return (0, None);
             }

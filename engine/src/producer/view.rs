@@ -39,7 +39,7 @@ impl Outside for View {
         let (open, was_open) = popped?;
         if was_open {
             // Records without a key go on with the next partition.
-            self.core.partitioner.pass(partition as usize, &self.partitions);
+            self.core.pass(partition as usize, &self.partitions);
         }
         Some((*open).sealed())
     }

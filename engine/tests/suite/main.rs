@@ -15,6 +15,7 @@ mod peer;
 mod producer;
 mod producer_faults;
 mod producer_memory;
+mod producer_shares;
 mod round_trip;
 mod scale;
 mod silent;
