@@ -125,16 +125,17 @@ def test_who_waits_for_records_of_a_client_whose_close_is_over() -> None:
 
 
 def test_a_send_many_whose_time_is_over() -> None:
-    """Part of it is acknowledged, the rest waits for room that a partition of another server has."""
+    """Part of it is acknowledged, the rest waits for a server that says nothing."""
     with DevServer(spus=2) as server, sync.connect(server.endpoint, close_timeout="100ms") as client:
         client.admin.topics.create("two", partitions=2)
         producer = client.producer("two", buffer="64KiB", batch_size="4KiB", max_request_size="16KiB")
         for partition in range(2):
             producer.send(b"x", partition=partition)
         with server.fault("stall", plane=5002, request="produce"):
-            for _ in range(38):
-                producer.submit(b"y" * 900, partition=0)
+            for partition in range(2):
+                producer.submit(b"y" * 900, partition=partition)
+            keys = [b"%d" % number for number in range(200)]
             with pytest.raises(FluvioTimeoutError, match="after 1 s"):
-                producer.send_many([b"z" * 1000] * 200, partition=1, timeout=1)
+                producer.send_many([b"z" * 1000] * 200, keys=keys, timeout=1)
         with contextlib.suppress(FluvioError):
             producer.close()
