@@ -25,7 +25,7 @@ from fluvio_cffi import (
     sync,
 )
 from fluvio_cffi.devserver import DevServer
-from tests.support import collect, eventually_sync
+from tests.support import PYPY, collect, eventually_sync
 
 
 @pytest.fixture
@@ -179,6 +179,8 @@ def test_unclosed(endpoint: str) -> None:
         collect()
 
 
+# "Fatal RPython error: AssertionError" within getvirtual_ptr, once in a hundred times.
+@pytest.mark.skipif(PYPY, reason="its JIT aborts where threads raise in turns (pypy/pypy#2147)")
 def test_two_readers_of_one_consumer(twin: sync.Client, twin_topic: str) -> None:
     """The second is refused, and whatever the first and the second do, every record comes once."""
     count = 20_000
