@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 pub(super) struct Share {
     pub(super) held: AtomicUsize,
     pub(super) away: AtomicBool,
-    /// A record for it was told to wait: as long as there is a line, others for it join that.
+    /// A record for it was told to wait, or it keeps the first one in line waiting: as long as there is a line, others join it.
     crowded: AtomicBool,
 }
 
@@ -97,11 +97,18 @@ impl Shares {
         wait
     }
 
-    /// Whether so much may go to whichever SPU.
+    /// Whether so much may go to whichever SPU. Where it may not, nobody passes whoever waits for it.
     fn passes(&self, bytes: usize, most: usize) -> bool {
-        let fits =
-            |share: &Arc<Share>| share.away.load(Ordering::Relaxed) || !self.is_full(share, bytes, most);
-        !self.are_several() || self.all.read().iter().all(fits)
+        let mut passes = true;
+        if self.are_several() {
+            for share in self.all.read().iter() {
+                if !share.away.load(Ordering::Relaxed) && self.is_full(share, bytes, most) {
+                    share.crowded.store(true, Ordering::Relaxed);
+                    passes = false;
+                }
+            }
+        }
+        passes
     }
 
     fn reserve(self: &Arc<Self>, bytes: usize) -> Reserved {

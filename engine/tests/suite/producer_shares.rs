@@ -1,5 +1,7 @@
 //! The records of one SPU take half of the buffer at most, whatever becomes of it: those for the others go out.
 
+use std::time::Duration;
+
 use crate::common::{All, Cluster, One, PATIENCE, submit, topic};
 use engine::producer::{Ack, Many, Producer, ProducerOptions, RECORD_OVERHEAD, Sent};
 use engine::{Client, ClientOptions, Error, ErrorKind, Outcome, Result};
@@ -223,4 +225,32 @@ async fn a_busy_spu_makes_its_senders_wait() {
         assert_eq!(tokio::time::timeout(PATIENCE, deliveries).await.unwrap().unwrap().failed, 0);
     }
     two.producer.close().await.unwrap();
+}
+
+/// A record that needs more than half of the buffer gets its turn, although some small ones are always on their way to the
+/// other SPU.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_record_is_not_passed_for_ever() {
+    let two = Two::start().await;
+    let delay = r#"{"kind": "delay", "plane": 5002, "request": "produce", "seconds": 0.02}"#;
+    two.cluster.server().inject(Fault::from_json(delay).unwrap()).unwrap();
+    let (producer, key) = (two.producer.clone(), two.keys[1]);
+    let small = tokio::spawn(async move {
+        let mut turns = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            turns.tick().await;
+            drop(submit(&producer, Some(&key), &VALUE, None).await.unwrap());
+        }
+    });
+    let large = vec![7; BUFFER * 3 / 4];
+    for _ in 0..10 {
+        // The second finds the first one there.
+        let send = || async {
+            let sent = submit(&two.producer, Some(&two.keys[0]), &large, None);
+            let fate = tokio::time::timeout(PATIENCE, sent).await.expect("its turn").unwrap();
+            assert_eq!(acked(fate).await.partition, 0);
+        };
+        tokio::join!(send(), send(), send());
+    }
+    small.abort();
 }
