@@ -16,7 +16,6 @@ from typing import Optional
 
 from tests.campaign.model import (
     ACKED,
-    AFTERMATH,
     NOT_SENT,
     PENDING,
     Disturbances,
@@ -80,6 +79,7 @@ class Report:
         for reading in readings:
             for kind, text in reading.wrong:
                 self.find(kind, text)
+            self.count("read before the news", reading.early)
         self.count("read", sum(map(len, incarnation.readings)))
         log = self._agreed(readings)
         copies: Counter[int] = Counter()
@@ -132,7 +132,7 @@ class Report:
                 if end is not None and source.ended[number] >= end:
                     # It may stand in the next one, as long as the news of the end is on its way.
                     self.count("acknowledged after the end")
-                    if source.started[number] > end + AFTERMATH:
+                    if not source.incarnation.is_news(source.started[number]):
                         self.find("accepted long after the end", name)
                     continue
                 partition, offset = source.partitions[number], source.offsets[number]

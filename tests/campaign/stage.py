@@ -20,13 +20,11 @@ from fluvio_cffi import (
     TopicDeletedError,
     TopicNotFoundError,
 )
-from tests.campaign.model import NOT_SENT, UNCERTAIN, Disturbances, Incarnation, Reading, Source
+from tests.campaign.model import NEWS, NOT_SENT, UNCERTAIN, Disturbances, Incarnation, Reading, Source
 from tests.campaign.report import Report
 
 # Nothing may take longer, whatever was disturbed.
 PATIENCE = 60.0
-# A client that has not heard yet of a topic's end may be told by the first thing that it asks for.
-NEWS = 3.0
 CLIENT: dict[str, Any] = {"connect_timeout": 2.0, "request_timeout": 2.0, "close_timeout": 30.0}
 WAYS = ("send", "submit", "send_many")
 
@@ -41,6 +39,8 @@ class Topic:
 
     def begin(self, partitions: int) -> None:
         incarnation = Incarnation(self.name, partitions)
+        if self.incarnations:
+            self.incarnations[-1].replaced = incarnation.born
         self.incarnations.append(incarnation)
         self.current = incarnation
 

@@ -24,6 +24,11 @@ use crate::link::{Backoff, Connection, Settings, StreamFrames};
 /// Updates that may wait undelivered: they are applied as fast as they come.
 const WAITING_UPDATES: usize = 1024;
 
+/// Between attempts. Of a topic that was made anew often only the watch can tell, so what it misses must not be long, and one
+/// attempt a second of a client hammers nobody.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// The three watches on one connection.
 #[derive(Debug)]
 pub(crate) struct Watches {
@@ -123,7 +128,7 @@ impl Directory {
 }
 
 async fn follow_for_ever(directory: &Arc<Directory>, settings: Settings, mut watches: Watches) {
-    let mut backoff = Backoff::reconnect();
+    let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
     loop {
         let since = Instant::now();
         directory.tell("connected", "", Value::Null);
