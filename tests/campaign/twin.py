@@ -232,6 +232,7 @@ def _read(
 ) -> None:
     left = rng.choice((20, 500, 1_000_000))
     slow = rng.random() < 0.3
+    told = False
     while left > 0 or stage.finished.is_set():
         if stage.is_read(reading):
             return
@@ -251,7 +252,8 @@ def _read(
             pass
         except FluvioError as error:
             stage.take_error(incarnation, reading.name, error)
+            told = told or isinstance(error, TopicDeletedError)
         except anyio.EndOfStream:
-            if incarnation.ended is None:
+            if incarnation.ended is None and not told:
                 stage.report.find("ended early", f"{reading.name} of {incarnation}")
             return
