@@ -19,7 +19,7 @@ PENDING, ACKED, NOT_SENT, UNCERTAIN = range(4)
 AFTERMATH = 6.0
 # So long may the news that a topic is another one be on its way, if nothing that was read proves it: only the
 # watch tells then. A silent one is noticed after two request time-outs, and opened again after a pause and a
-# connect time-out.
+# connect time-out: 7 s, and what a loaded machine adds.
 NEWS = 9.0
 
 
@@ -146,7 +146,7 @@ class Reading:
         self.name = name
         # Source and number of each record, packed; the index is the offset. Zero is none.
         self.records: dict[int, array[int]] = {}
-        # Records of the next incarnation that came before the news.
+        # How many were of a later incarnation, and came before the news: each is none, and has its place.
         self.early = 0
         # Kind and description of what is wrong with it by itself.
         self.wrong: list[tuple[str, str]] = []
@@ -155,21 +155,19 @@ class Reading:
         incarnation, source, number, _ = value.split(b" ", 3)
         place = f"{self.name} got {partition}:{offset} of {self.incarnation}"
         # One of the incarnation before may have been quicker than the news of its end: a request names none.
-        if int(incarnation) > self.incarnation.number:
-            if self.incarnation.ended is not None and self.incarnation.is_news(time.monotonic()):
-                self.early += 1
-                return
+        later = int(incarnation) > self.incarnation.number
+        if later and (self.incarnation.ended is None or not self.incarnation.is_news(time.monotonic())):
             self.wrong.append(("of a later incarnation", f"{place}: a record of #{int(incarnation)}"))
             return
         records = self.records.setdefault(partition, array("Q"))
         if offset < len(records):
             self.wrong.append(("read twice", f"{place}, and {len(records)} was next"))
             return
-        if offset > len(records) and not self.early:
-            self.wrong.append(("skipped in reading", f"{place}, and {len(records)} was next"))
         if offset > len(records):
+            self.wrong.append(("skipped in reading", f"{place}, and {len(records)} was next"))
             records.extend([0] * (offset - len(records)))
-        records.append(pack(int(source), int(number)))
+        self.early += later
+        records.append(0 if later else pack(int(source), int(number)))
 
     def reaches(self, ends: dict[int, int]) -> bool:
         return all(len(self.records.get(partition, ())) >= end for partition, end in ends.items())

@@ -252,5 +252,6 @@ async fn a_large_record_is_not_passed_for_ever() {
         };
         tokio::join!(send(), send(), send());
     }
+    assert!(!small.is_finished(), "the small ones went on");
     small.abort();
 }
