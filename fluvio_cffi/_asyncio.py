@@ -40,7 +40,6 @@ class AsyncioPort(Port):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop: Callable[[], Optional[asyncio.AbstractEventLoop]] = weakref.ref(loop)
-        self._thread = get_ident()
         self._fd = self.fd
         # Not in the caller's context, which the loop would keep as long as the reader.
         contextvars.Context().run(loop.add_reader, self._fd, self.drain)
@@ -53,8 +52,7 @@ class AsyncioPort(Port):
     def _enter(self) -> asyncio.AbstractEventLoop:
         # asyncio.get_running_loop() asks the kernel for the process id before 3.12: too much for each call.
         # Where the loop's task runs in the loop's thread, the loop is the running one.
-        self.check()
-        self._thread = get_ident()
+        self.enter()
         return get_running_loop()
 
     def _refusal(self) -> Exception:
@@ -175,7 +173,14 @@ class AsyncioPacer(Pacer):
     def due(self) -> bool:
         try:
             task = current_task(self._loop)
-            if task is not self._task or task is None or must_cancel(task) or monotonic() >= self._until:
+            if (
+                task is not self._task
+                or task is None
+                or must_cancel(task)
+                or monotonic() >= self._until
+                # The loop's task is this one only in the loop's thread.
+                or get_ident() != self._port._thread
+            ):
                 return True
             scopes = self._scopes
             if scopes is not None:

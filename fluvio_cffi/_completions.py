@@ -7,6 +7,7 @@ token. The rules that everything above rests on:
   known was abandoned: what it carries is freed here.
 * `drain` never raises: on trio it runs in a system task, where an exception would end the run.
 * No thread of the library enters the interpreter; somebody who is in it drains.
+* One thread at a time starts operations: there is one place for the error of a refusal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import struct
 import sys
 import weakref
 from collections.abc import Iterable
+from threading import get_ident
 from typing import Any, Callable, Optional
 
 from . import _exit, _platform
@@ -92,6 +94,7 @@ class Completions:
     def __init__(self) -> None:
         self._stopped = True
         self.forked = False
+        self._thread = get_ident()
         _exit.arrange()
         self._error = ffi.new("fluvio_error **")
         self._queue = lib.fluvio_queue_new(0, self._error)
@@ -120,8 +123,8 @@ class Completions:
         `token` is a new one of `_tokens`, which the caller has before anything can happen to it: should an
         exception strike, here or later, it hands it to `abandon`.
         """
-        if self._stopped:
-            raise self._refusal()
+        if self._stopped or get_ident() != self._thread:
+            self.enter()
         self._waiters[token] = waiter
         status = function(handle, self._context, *arguments, token, self._error)
         if status == OK:
@@ -130,6 +133,10 @@ class Completions:
         if status == FULL:
             return False
         raise take_error(self._error[0])
+
+    def enter(self) -> None:
+        """This thread starts operations from here on; raises if they cannot be started in it."""
+        raise NotImplementedError
 
     def abandon(self, token: int) -> bool:
         """Nobody waits any more: cancel it, and free what it brings. False if it has completed already."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import sys
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ._completions import Completions, Pending
@@ -71,6 +72,11 @@ class Port(Completions, abc.ABC):
     @abc.abstractmethod
     def check(self) -> None:
         """Raise if the running loop is not this port's, or the port is closed."""
+
+    def enter(self) -> None:
+        """The loop may have moved to another thread; whoever is in another loop is refused."""
+        self.check()
+        self._thread = get_ident()
 
     @abc.abstractmethod
     async def call(self, function: Callable[..., int], handle: Any, *arguments: Any) -> Optional[Completion]:

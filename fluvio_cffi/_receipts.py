@@ -34,6 +34,8 @@ class Ledger:
         self._numbers = itertools.count()
         self._failures: dict[int, FluvioError] = {}
         self._others = {self.OTHER: 0, self.OTHER_GIVEN_UP: 0}
+        # Of those that are only counted the last error.
+        self._examples: dict[int, FluvioError] = {}
         # Those that failed because the producer's close gave them up; its own error tells of them.
         self._given_up: set[int] = set()
 
@@ -42,6 +44,7 @@ class Ledger:
         given_up = "undelivered" in error.detail
         if len(self._failures) >= self.KEPT:
             other = self.OTHER_GIVEN_UP if given_up else self.OTHER
+            self._examples[other] = error
             self._others[other] += 1
             return other
         number = next(self._numbers)
@@ -80,18 +83,19 @@ class Ledger:
     def unseen(self) -> tuple[int, Optional[FluvioError]]:
         """How many records failed without anybody having received their errors, and the first error."""
         known = list(self._failures.values())
-        return len(known) + sum(self._others.values()), next(iter(known), None)
+        known += [self._examples[other] for other, count in self._others.items() if count]
+        return len(self._failures) + sum(self._others.values()), next(iter(known), None)
 
     def failure(self, told: bool) -> Optional[DeliveryError]:
         """The error for what nobody has received, which has it now; `told`: not of what closing gave up."""
         known = list(self._failures.items())
         errors = [error._fresh() for number, error in known if not (told and number in self._given_up)]
-        failed = len(errors) + self._others[self.OTHER]
-        if not told:
-            failed += self._others[self.OTHER_GIVEN_UP]
+        others = [self.OTHER] if told else [self.OTHER, self.OTHER_GIVEN_UP]
+        failed = len(errors) + sum(self._others[other] for other in others)
         result = None
         if failed:
-            errors = errors or [FluvioError("the cause was not kept", topic=self.topic)]
+            # All that were kept whole may have been received since.
+            errors = errors or [self._examples[other]._fresh() for other in others if self._others[other]]
             result = DeliveryError(
                 f"{failed} {'record' if failed == 1 else 'records'} for topic {self.topic!r} failed, and "
                 f"nobody received an error; the first is: {errors[0]}",

@@ -6,7 +6,6 @@ fails until somebody receives it. So it does not matter who knows of a record, o
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections import deque
@@ -31,16 +30,18 @@ class Ledger(_receipts.Ledger):
         self.over = False
         # What threads wait for.
         self.waited: list[Owed] = []
-        self._numbers_of_slips = itertools.count()
-        self._slips: dict[int, Slip] = {}
+        # In the order in which they came; each is a key, so that it is there once.
+        self._slips: dict[Slip, None] = {}
         # Of several who close at once one tells a failure. Signal handlers and finalisers come in between.
         self._telling = threading.RLock()
+        self._entering = False
         super().__init__(topic)
 
     @property
     def pending(self) -> int:
         """Records without an answer."""
-        left = sum(slip.count for slip in list(self._slips.values()) if slip.completion is None)
+        with self._telling:
+            left = sum(slip.count for slip in list(self._slips) if not slip.over and slip.completion is None)
         return int(lib.fluvio_slots_get_pending(self.slots.handle)) + left
 
     @pending.setter
@@ -49,19 +50,32 @@ class Ledger(_receipts.Ledger):
 
     def look_after(self, slip: Slip) -> None:
         """Nobody asks for its outcomes any more."""
-        self._slips[next(self._numbers_of_slips)] = slip
+        self._slips[slip] = None
 
     def _enter_slips(self) -> None:
-        for number, slip in list(self._slips.items()):
-            # Several threads may be at it: one of them has each.
-            if slip.completion is not None and self._slips.pop(number, None) is not None:
-                slip.enter()
+        # One at a time: what is entered is freed, and nobody else may look at it meanwhile. The others wait;
+        # a signal handler or finaliser in the thread that is at it leaves it to that.
+        with self._telling:
+            if self._entering:
+                return
+            try:
+                self._entering = True
+                for slip in list(self._slips):
+                    if slip.completion is not None:
+                        slip.enter()
+                    # Only behind this, and whoever struck in between.
+                    if slip.over:
+                        self._slips.pop(slip, None)
+            finally:
+                self._entering = False
 
     def give_up(self) -> None:
         """Who waits for an answer is told that it is unknown, and so is who asks for one later."""
         self.over = True
-        for owed in list(self.waited):
-            owed.cancel()
+        # Not while one of them frees its slot.
+        with self._telling:
+            for owed in list(self.waited):
+                owed.cancel()
 
     def unseen(self) -> tuple[int, Optional[FluvioError]]:
         """See _receipts.py: also what the library has counted."""
@@ -90,9 +104,9 @@ class Ledger(_receipts.Ledger):
             for known in errors:
                 self.add(known)
             # Where closing gave up and one of the first tells so, the later ones were given up, too.
-            if not (told and any("undelivered" in known.detail for known in errors)):
+            if errors and not (told and any("undelivered" in known.detail for known in errors)):
                 for _ in range(failed - len(errors)):
-                    self.add(FluvioError("the cause was not kept", topic=self.topic))
+                    self.add(errors[-1])
             lib.fluvio_slots_see_all(handle)
             return super().failure(told)
 
@@ -199,13 +213,21 @@ class Slip(Outcomes, Owed):  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def release(self) -> None:
         """Free what came, at once: it is much, and nobody else waits for it."""
-        ffi.release(self.slot)
+        with self._ledger._telling:
+            slot, self.slot = self.slot, None
+            if slot is not None:
+                ffi.release(slot)
+
+    @property
+    def over(self) -> bool:
+        """Whether somebody has the outcomes."""
+        return self._given
 
     def leave(self) -> None:
         """The caller goes on without it. Doing it again does nothing."""
         # Without a record it was not started.
-        if self.count and not self._left:
-            if self not in self._ledger._slips:
+        if self.count:
+            if not self._left:
                 self._ledger.look_after(self)
             self._left = True
 

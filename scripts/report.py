@@ -2,19 +2,45 @@
 
 Invariants: a command's output is shown as it comes, line by line; several may run at the same time, each with
 a prefix of its own then; a command that takes too long is ended together with
-everything that it started, and counts as failed; what tests skip is repeated in the closing list.
+everything that it started, and counts as failed; what tests skip is repeated in the closing list, and of what
+failed the place where it did and how it ended.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+
+# Where a failure is told: a crash of the interpreter, a panic, an error of a test or of a compiler.
+FAILURE = re.compile(r"^Fatal Python error|\bpanicked at\b|^E  |^error(\[|:)")
+
+
+class Excerpt:
+    """Of the output of a check so many lines from the first failure on, and the last ones."""
+
+    def __init__(self, after: int = 25, last: int = 25) -> None:
+        self._after = after
+        self._from_failure: list[str] = []
+        self._last: deque[str] = deque(maxlen=last)
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        if (self._from_failure or FAILURE.search(line)) and len(self._from_failure) < self._after:
+            self._from_failure.append(line)
+        else:
+            self._last.append(line)
+
+    def text(self) -> str:
+        """All of it, as it was printed."""
+        return "".join([*self._from_failure, "[...]\n", *self._last])
 
 
 class Report:
@@ -25,6 +51,7 @@ class Report:
         self._folder = folder
         self._passed: list[tuple[str, float]] = []
         self._failed: list[tuple[str, str]] = []
+        self._excerpts: dict[str, str] = {}
         self._missing: dict[str, tuple[str, bool]] = {}
         self._skipped: list[str] = []
         self._started = time.monotonic()
@@ -66,8 +93,9 @@ class Report:
 
         timer = threading.Timer(timeout, expire)
         timer.start()
+        excerpt = Excerpt()
         try:
-            self._show(name, process, prefix)
+            self._show(name, process, prefix, excerpt)
             status = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
@@ -76,6 +104,8 @@ class Report:
             timer.cancel()
             self._running.discard(process.pid)
         seconds = time.monotonic() - started
+        if expired.is_set() or status != 0:
+            self._excerpts[name] = excerpt.text()
         if expired.is_set():
             self._failed.append((name, f"ended after {seconds:.0f} s"))
         elif status != 0:
@@ -90,11 +120,12 @@ class Report:
         for pid in list(self._running):
             os.killpg(pid, signal.SIGTERM)
 
-    def _show(self, name: str, process: subprocess.Popen[str], prefix: str) -> None:
+    def _show(self, name: str, process: subprocess.Popen[str], prefix: str, excerpt: Excerpt) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             sys.stdout.write(prefix + line)
             sys.stdout.flush()
+            excerpt.add(line)
             if line.startswith("SKIPPED ["):  # pytest -ra
                 self._skipped.append(f"{name}: {line.split('] ', 1)[-1].strip()}")
 
@@ -112,6 +143,8 @@ class Report:
     def close(self) -> int:
         """Prints the closing list; returns the status to exit with."""
         failed = list(self._failed)
+        for name, excerpt in self._excerpts.items():
+            print(f"\n{'=' * 100}\n{name} failed:\n{excerpt}")
         print(f"\n{'=' * 100}")
         for name, seconds in self._passed:
             print(f"passed   {name} ({seconds:.1f} s)")

@@ -17,6 +17,7 @@ from fluvio_cffi import (
     Ack,
     Client,
     Delivery,
+    DeliveryError,
     ErrorKind,
     FluvioConnectionError,
     FluvioError,
@@ -289,3 +290,42 @@ def test_failures_that_nobody_receives_are_counted_not_kept() -> None:
     assert error is not None
     assert (error.failed, len(error.errors)) == (998, Ledger.KEPT - 1)
     assert ledger.failure(told=False) is None
+
+
+def test_a_cause_is_told_when_those_that_were_kept_are_received() -> None:
+    ledger = Ledger("orders")
+    numbers = [ledger.add(FluvioError(f"number {index}")) for index in range(Ledger.KEPT + 3)]
+    for number in numbers[: Ledger.KEPT]:
+        ledger.remove(number)
+    count, first = ledger.unseen()
+    assert (count, str(first)) == (3, f"number {Ledger.KEPT + 2}")
+    error = ledger.failure(told=False)
+    assert error is not None
+    assert (error.failed, [str(one) for one in error.errors]) == (3, [f"number {Ledger.KEPT + 2}"])
+
+
+async def test_a_cause_is_told_of_the_last_of_many(client: Client, topic: str, server: DevServer) -> None:
+    """The first ones, whose errors were kept, are received; closing tells of the others, with a cause."""
+    producer = await client.producer(topic)
+    with server.fault("produce-error", code=STORAGE_ERROR, topic=topic):
+        deliveries = [await producer.submit(b"x") for _ in range(Ledger.KEPT + 4)]
+        await producer.flush()
+        for delivery in deliveries[: Ledger.KEPT]:
+            assert delivery.exception() is not None
+        with pytest.raises(DeliveryError) as caught:
+            await producer.aclose()
+    assert (caught.value.failed, caught.value.errors[0].code) == (4, STORAGE_ERROR)
+
+
+def test_a_cause_is_told_of_the_last_of_many_in_the_twin(server: DevServer, name: str) -> None:
+    with sync.connect(server.endpoint) as client:
+        client.admin.topics.create(name)
+        producer = client.producer(name)
+        with server.fault("produce-error", code=STORAGE_ERROR, topic=name):
+            deliveries = [producer.submit(b"x") for _ in range(Ledger.KEPT + 4)]
+            producer.flush()
+            for delivery in deliveries[: Ledger.KEPT]:
+                assert delivery.exception() is not None
+            with pytest.raises(DeliveryError) as caught:
+                producer.close()
+        assert (caught.value.failed, caught.value.errors[0].code) == (4, STORAGE_ERROR)

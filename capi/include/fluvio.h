@@ -872,7 +872,7 @@ uint64_t fluvio_slots_get_failed(const struct fluvio_slots *slots);
 
 /**
  * The error of one of the failures that `fluvio_slots_get_failed` counts, in the order in which the slots were made. Of many
- * failures only the first are kept as errors.
+ * failures only the first are kept as errors; once those were seen, number 0 is the last of the others.
  *
  * Parameters: `index` counts from 0.
  * Ownership: the caller frees the error with `fluvio_error_free`.

@@ -28,6 +28,8 @@ struct State {
     failed: u64,
     /// The first of those, in the order in which the slots were made; of one slot, in that of its operations.
     failures: BTreeMap<(u64, u64), ErrorText>,
+    /// The last of the others, which are only counted.
+    latest: Option<ErrorText>,
 }
 
 /// Nobody sleeps until the slot is filled.
@@ -117,7 +119,7 @@ impl Slots {
             return;
         }
         let mut state = self.state();
-        let State { slots, failed, failures, .. } = &mut *state;
+        let State { slots, failed, failures, latest, .. } = &mut *state;
         let user_data = completion.0.user_data;
         let Some(slot) = slots.get_mut(&user_data) else {
             drop(state);
@@ -129,6 +131,8 @@ impl Slots {
             *failed += 1;
             if failures.len() < KEPT_FAILURES {
                 failures.insert((user_data, slot.begun), failure.clone());
+            } else {
+                *latest = Some(failure.clone());
             }
         }
         if matches!(slot.stage, Stage::Pending { freed: true }) {
@@ -159,7 +163,7 @@ impl Slots {
     /// The failure of a counted slot has reached its owner.
     pub(crate) fn see(&self, user_data: u64) {
         let mut state = self.state();
-        let State { slots, failed, failures, .. } = &mut *state;
+        let State { slots, failed, failures, latest, .. } = &mut *state;
         if let Some(Slot { counted: true, begun, stage: Stage::Filled { completion, seen }, .. }) =
             slots.get_mut(&user_data)
             && completion.failure().is_some()
@@ -167,13 +171,16 @@ impl Slots {
         {
             *failed -= 1;
             failures.remove(&(user_data, *begun));
+            if *failed == 0 {
+                *latest = None;
+            }
         }
     }
 
     /// All failures so far have reached their owner.
     pub(crate) fn see_all(&self) {
         let mut state = self.state();
-        let State { slots, failed, failures, .. } = &mut *state;
+        let State { slots, failed, failures, latest, .. } = &mut *state;
         for slot in slots.values_mut() {
             if let Slot { counted: true, stage: Stage::Filled { seen, .. }, .. } = slot {
                 *seen = true;
@@ -181,6 +188,7 @@ impl Slots {
         }
         *failed = 0;
         failures.clear();
+        *latest = None;
     }
 
     /// The owner is gone. Whether the operation is to be cancelled.
@@ -209,9 +217,15 @@ impl Slots {
         self.state().failed
     }
 
-    /// One of the failures that are kept.
+    /// One of the failures that are kept; once these were seen, the last of the others.
     pub(crate) fn failure(&self, index: usize) -> Option<ErrorText> {
-        self.state().failures.values().nth(index).cloned()
+        let state = self.state();
+        state
+            .failures
+            .values()
+            .chain(state.failures.is_empty().then_some(state.latest.as_ref()).flatten())
+            .nth(index)
+            .cloned()
     }
 
     /// Slots that are there, freed ones too.

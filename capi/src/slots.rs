@@ -158,7 +158,7 @@ pub unsafe extern "C" fn fluvio_slots_get_failed(slots: *const fluvio_slots) -> 
 }
 
 /// The error of one of the failures that `fluvio_slots_get_failed` counts, in the order in which the slots were made. Of many
-/// failures only the first are kept as errors.
+/// failures only the first are kept as errors; once those were seen, number 0 is the last of the others.
 ///
 /// Parameters: `index` counts from 0.
 /// Ownership: the caller frees the error with `fluvio_error_free`.

@@ -228,6 +228,22 @@ fn many_failures_are_counted_in_bounded_memory() {
     assert_eq!((slots.failed(), slots.failures().len(), slots.known()), (1000, KEPT_FAILURES, 0));
 }
 
+/// As long as a failure counts there is an error that tells of one.
+#[test]
+fn there_is_an_error_when_those_that_were_kept_are_seen() {
+    let slots = Fixture::new();
+    let kept: Vec<_> = (0..KEPT_FAILURES + 3).map(|_| slots.slot(FLUVIO_SLOT_COUNTED)).collect();
+    for (number, slot) in kept.iter().enumerate() {
+        slots.start(slot).finish(failure(&format!("number {number}")));
+    }
+    // SAFETY: alive.
+    kept[..KEPT_FAILURES].iter().for_each(|slot| unsafe { fluvio_slot_see(slot.0) });
+    assert_eq!((slots.failed(), slots.failures()), (3, vec![format!("number {}", KEPT_FAILURES + 2)]));
+    // SAFETY: alive.
+    kept[KEPT_FAILURES..].iter().for_each(|slot| unsafe { fluvio_slot_see(slot.0) });
+    assert_eq!((slots.failed(), slots.failures().len()), (0, 0));
+}
+
 #[test]
 fn freeing_the_set_ends_waits() {
     let slots = Fixture::new();

@@ -1,7 +1,7 @@
 //! Asking the server about one topic, once for everybody who wants to know.
 //!
 //! Invariants: of one topic at most one look-up is under way; it runs in a task of its own, so a reader that loses
-//! patience ends nothing; one begins at most about once a second, unless somebody who opens a topic has to know now. A
+//! patience ends nothing; one begins at most once a second, unless somebody who opens a topic has to know now. A
 //! topic that is known is over once two answers in a row leave it out.
 
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ use crate::admin::list;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Backoff;
 
-/// Between the beginnings of two look-ups of one topic; it grows while look-ups follow each other.
-const PACE: Duration = Duration::from_secs(1);
+/// Between the beginnings of two look-ups of one topic, half of it at least; it grows while look-ups follow each other.
+const PACE: Duration = Duration::from_secs(2);
 const SLOWEST_PACE: Duration = Duration::from_secs(5);
 
 /// After so long without a look-up of a topic the next begins at once.
