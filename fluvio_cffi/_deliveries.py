@@ -48,6 +48,9 @@ class Errors(Mapping[int, FluvioError]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
+    def __reduce__(self) -> Any:
+        return Errors, (self._failures,)
+
 
 class Deliveries(Sequence[Ack]):
     """The outcome of each record of a `send_many`, in the order of the call.
@@ -69,6 +72,9 @@ class Deliveries(Sequence[Ack]):
         # By index; one object for all that failed alike, which is never raised or given out.
         self._failures: dict[int, FluvioError] = {}
         self.errors: Mapping[int, FluvioError] = Errors(self._failures)
+
+    def __reduce__(self) -> Any:
+        return _rebuilt, (type(self), self.partitions, self.offsets, self._failures)
 
     @property
     def failed(self) -> int:
@@ -134,3 +140,13 @@ class Deliveries(Sequence[Ack]):
             f"{self.failed} of {len(self)} records were not delivered; the first error: {first}",
             deliveries=self,
         )
+
+
+def _rebuilt(
+    cls: type[Deliveries], partitions: array[int], offsets: array[int], failures: dict[int, FluvioError]
+) -> Deliveries:
+    deliveries = cls()
+    deliveries.partitions.extend(partitions)
+    deliveries.offsets.extend(offsets)
+    deliveries._failures.update(failures)
+    return deliveries

@@ -1,8 +1,8 @@
 """The end of a process: what producers have accepted is sent before, for a few seconds, or its loss is said.
 
-Most processes end with the functions of `atexit`. Children of multiprocessing end by `os._exit`, after the
-finalizers of multiprocessing itself, whose list is emptied when a child begins. So a process is looked at
-when it makes its first context.
+Then the callbacks that wait for answers are called. Most processes end with the functions of `atexit`.
+Children of multiprocessing end by `os._exit`, after the finalizers of multiprocessing itself, whose list is
+emptied when a child begins. So a process is looked at when it makes its first context.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import os
 import sys
 import time
 import warnings
+from typing import Callable
 
 from ._library import lib
 
 # How long the exit waits for records of producers that were not closed.
 EXIT_SECONDS = 3.0
 
+# Called with the seconds that they may take, once the answers are there.
+last: list[Callable[[float], object]] = []
 _process = 0
 _told = 0
 
@@ -45,6 +48,8 @@ def flush() -> None:
     while left and left != _told and time.monotonic() < deadline:
         # In slices, so that Ctrl-C can end it.
         left = lib.fluvio_flush_all(100)
+    for function in last:
+        function(max(deadline - time.monotonic(), 0.1))
     if left and left != _told:
         _told = left
         _say(f"{left} records were not acknowledged when the program ended: close producers to wait for them")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
@@ -84,14 +85,20 @@ class AwaitedFace(_Face):
         if not self.done():
             raise asyncio.InvalidStateError("the server has not answered yet: await the delivery")
 
-    def add_done_callback(self: D, callback: Callable[[D], object]) -> None:
+    def add_done_callback(
+        self: D, callback: Callable[[D], object], *, context: Optional[Context] = None
+    ) -> None:
         """Have `callback(delivery)` called by the event loop once the answer is there.
+
+        Args:
+            callback: What it raises is logged.
+            context: The context variables that it sees; None for a copy of those that are current here.
 
         Raises:
             ForkedError: This is a forked child, and the delivery its parent's.
         """
         self._port.check_process()
-        self._receipt.call_back(partial(_soon, callback, self))
+        self._receipt.call_back(partial(_soon, callback, self, context or copy_context()))
 
 
 class WaitedFace(_Face):
@@ -142,6 +149,8 @@ class WaitedFace(_Face):
     def add_done_callback(self: D, callback: Callable[[D], object]) -> None:
         """Have `callback(delivery)` called once the answer is there, by who asks first or a thread for it.
 
+        Those of answers that are there are called before the program ends.
+
         Raises:
             ForkedError: This is a forked child, and the delivery its parent's.
         """
@@ -149,8 +158,8 @@ class WaitedFace(_Face):
         self._receipt.call_back(partial(called, callback, self))
 
 
-def _soon(callback: Callable[[Any], object], delivery: Any) -> None:
-    delivery._port.soon(called, callback, delivery)
+def _soon(callback: Callable[[Any], object], delivery: Any, context: Context) -> None:
+    delivery._port.soon(context.run, called, callback, delivery)
 
 
 def called(callback: Callable[[Any], object], delivery: object) -> None:

@@ -128,6 +128,9 @@ def _copied_bytes(value: Any) -> Any:
 class Outgoing:
     """All records of a call: copied and checked first, slice by slice, then packed, slice by slice.
 
+    Made of the arguments as they are; `take` is by itself, because what it raises comes from the caller's own
+    iterators.
+
     Attributes:
         too_large: The index and the size, key and value, of the first record above the limit.
     """
@@ -146,7 +149,8 @@ class Outgoing:
                 f"values must be an iterable of records, not a {type(values).__name__}: pass its items() to "
                 "send pairs of key and value"
             )
-        self._values = _copies(values, _iterator("values", "an iterable of records", values))
+        self._from = [(values, _iterator("values", "an iterable of records", values))]
+        self._values: list[Any] = []
         self._keys: Optional[list[Any]] = None
         self._split = False
         self._value_lengths = array("I")
@@ -155,14 +159,24 @@ class Outgoing:
             wanted = "an iterable with a key (or None) for each value"
             if isinstance(keys, (bytes, bytearray, memoryview, str, Mapping)):
                 raise InvalidTypeError(f"keys must be {wanted}, not {type(keys).__name__}")
-            self._keys = _copies(keys, _iterator("keys", wanted, keys))
-            if len(self._keys) != len(self._values):
-                raise InvalidArgumentError(
-                    f"keys must be as many as values: {len(self._keys)} keys for {len(self._values)} values"
-                )
+            self._from.append((keys, _iterator("keys", wanted, keys)))
+
+    def take(self) -> None:
+        """Take everything from the caller's iterators."""
+        self._values, *keys = [_copies(given, iterator) for given, iterator in self._from]
+        self._from.clear()
+        if keys:
+            self._keys = keys[0]
         elif self._values and isinstance(self._values[0], tuple):
             self._split = True
             self._keys = [None] * len(self._values)
+
+    def check_keys(self) -> None:
+        """There is a key for each value, if there are any."""
+        if self._keys is not None and len(self._keys) != len(self._values):
+            raise InvalidArgumentError(
+                f"keys must be as many as values: {len(self._keys)} keys for {len(self._values)} values"
+            )
 
     def __len__(self) -> int:
         return len(self._values)

@@ -12,7 +12,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Any, Callable, Optional
 
-from . import _platform, _receipts
+from . import _exit, _platform, _receipts
 from ._library import NULL, OK, Completion, ffi, lib, take_error
 from ._receipts import FAILED, Answer, Outcomes
 from ._slots import SLICE_MS, Pending, Slots, look
@@ -239,7 +239,8 @@ class Watcher:
     MS = 20
 
     def __init__(self) -> None:
-        self._new: SimpleQueue[Receipt] = SimpleQueue()
+        # None: the program ends.
+        self._new: SimpleQueue[Optional[Receipt]] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: Optional[threading.Thread] = None
 
@@ -253,13 +254,26 @@ class Watcher:
                     thread.start()
                     self._thread = thread
 
+    def finish(self, seconds: float) -> None:
+        """The program ends: wait until the callbacks of all answers that are there were called."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            self._new.put(None)
+            thread.join(seconds)
+
     def _run(self) -> None:
-        watched: deque[Receipt] = deque()
+        watched: deque[Any] = deque()
         out = ffi.new("fluvio_completion *")
         while True:
             try:
                 while True:
                     watched.append(self._new.get(block=not watched))
+                    if watched[-1] is None:
+                        watched.pop()
+                        for receipt in watched:
+                            _settled(receipt)
+                        return
             except Empty:
                 pass
             try:
@@ -285,6 +299,7 @@ def _settled(receipt: Receipt) -> bool:
 
 
 _watcher = Watcher()
+_exit.last.append(lambda seconds: _watcher.finish(seconds))
 
 
 def _after_fork() -> None:

@@ -427,6 +427,33 @@ async def test_what_is_refused_was_not_sent(client: Client, topic: str) -> None:
             assert (caught.value.outcome, caught.value.topic) == ("not_sent", topic), (arguments, call)
 
 
+REFUSED_MANY: list[dict[str, Any]] = [
+    {"values": "text"},
+    {"values": b"bytes"},
+    {"values": None},
+    {"values": 5},
+    {"values": {b"k": b"v"}},
+    {"values": [b"", "text"]},
+    {"values": [b""], "keys": 5},
+    {"values": [b""], "keys": b"k"},
+    {"values": [b""], "keys": []},
+    {"values": [], "keys": [b""]},
+    {"values": [b""], "keys": ["k"]},
+    {"values": [b""], "partition": -2},
+    {"values": [b""], "partition": 99},
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSED_MANY, ids=str)
+async def test_many_that_are_refused_were_not_sent(
+    client: Client, topic: str, arguments: dict[str, Any]
+) -> None:
+    async with client.producer(topic) as producer:
+        with pytest.raises(FluvioError) as caught:
+            await producer.send_many(**arguments)
+        assert (caught.value.outcome, caught.value.topic) == ("not_sent", topic)
+
+
 def test_what_the_twin_refuses_was_not_sent(name: str) -> None:
     with DevServer() as server, fluvio_cffi.sync.connect(server.endpoint, close_timeout="100ms") as client:
         client.admin.topics.create(name)
@@ -441,6 +468,8 @@ def test_what_the_twin_refuses_was_not_sent(name: str) -> None:
         for arguments, kind in REFUSED:
             for call in (producer.send, producer.submit):
                 assert told(call, **arguments) == (kind, "not_sent", name)
+        for many in REFUSED_MANY:
+            assert told(producer.send_many, **many)[1:] == ("not_sent", name)
         server.fault("never-answer", request="produce")
         small = b"x" * 100
         # It is accepted, and waits: nobody knows yet.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import pickle
 import threading
@@ -93,6 +94,24 @@ async def test_a_callback_that_raises(client: Client, topic: str, caplog: pytest
         with caplog.at_level(logging.ERROR, "fluvio_cffi"):
             await eventually(lambda: "of the callback" in caplog.text)
         assert await delivery == Ack(0, 0)
+
+
+async def test_a_callback_has_the_context_of_its_caller(client: Client, topic: str) -> None:
+    """Whoever adds it, or the one that is given; not that of the library."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+    async with client.producer(topic) as producer:
+        variable.set("given")
+        given = contextvars.copy_context()
+        variable.set("caller's")
+        delivery = await producer.submit(b"")
+        delivery.add_done_callback(lambda _: seen.append(variable.get()))
+        delivery.add_done_callback(lambda _: seen.append(variable.get()), context=given)
+        await eventually(lambda: len(seen) == 2)
+        variable.set("later")
+        delivery.add_done_callback(lambda _: seen.append(variable.get()))
+        await eventually(lambda: len(seen) == 3)
+    assert seen == ["caller's", "given", "later"]
 
 
 async def test_asyncio_takes_it(client: Client, topic: str, anyio_backend_name: str) -> None:

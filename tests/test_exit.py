@@ -101,3 +101,29 @@ def test_what_a_child_of_multiprocessing_cannot_send_is_named(tmp_path: Path) ->
         server.kill()
         assert code == 0, errors
         assert "records were not acknowledged when the program ended" in errors
+
+
+CALLBACKS = """
+import atexit, sys
+# Run last, as it was registered first.
+called = []
+atexit.register(lambda: print(len(called)))
+import fluvio_cffi.sync
+
+client = fluvio_cffi.sync.connect(sys.argv[1])
+producer = client.producer(sys.argv[2], linger="20ms")
+for _ in range(100):
+    producer.submit(b"").add_done_callback(called.append)
+if sys.argv[3] == "closed":
+    client.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "left"])
+def test_callbacks_of_the_twin_are_called_before_the_end(endpoint: str, name: str, how: str) -> None:
+    with fluvio_cffi.sync.connect(endpoint) as client:
+        client.admin.topics.create(name)
+        for _ in range(5):
+            code, output, errors = run_program(CALLBACKS, endpoint, name, how)
+            assert (code, output.strip()) == (0, "100"), errors
+        client.admin.topics.delete(name)

@@ -117,12 +117,15 @@ def seen(thing: Any) -> Any:
     return [seen(item) for item in thing] if isinstance(thing, list) else thing
 
 
+def pickled(protocol: int) -> Callable[[Any], Any]:
+    return lambda error: pickle.loads(pickle.dumps(error, protocol))
+
+
 COPIES: dict[str, Callable[[Any], Any]] = {
     "fresh": lambda error: error._fresh(),
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
-    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
-    "oldest pickle": lambda error: pickle.loads(pickle.dumps(error, 2)),
+    **{f"pickle {protocol}": pickled(protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)},
 }
 
 

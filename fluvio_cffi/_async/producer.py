@@ -193,11 +193,11 @@ class Producer(Closable):
             port.check()
             handle = self._open()
             target = ANY_PARTITION if partition is None else _arguments.partition(partition)
+            outgoing = Outgoing(values, keys, self._max_record)
         except FluvioError as error:
             self._tell(error, False)
             raise
-        # By itself: what the caller's own iterators raise stays as it is.
-        outgoing = Outgoing(values, keys, self._max_record)
+        outgoing.take()
         deliveries = Deliveries()
         # Slices whose outcomes are not in `deliveries` yet; and those with failures that nobody was told.
         started: list[Slip] = []
@@ -205,6 +205,7 @@ class Producer(Closable):
         refusal: Optional[FluvioError] = None
         failure: Optional[PartialDeliveryError] = None
         try:
+            outgoing.check_keys()
             if not len(outgoing):
                 await checkpoint()
                 return deliveries
