@@ -80,6 +80,10 @@ pub(super) async fn produce(
                 let end = base_offset + appended.count;
                 written.push(Written { replica, end, topic_index, entry_index });
             }
+            // The log goes with its topic, and whatever waits for the disk then.
+            Err(StorageError) if replica.log.watch().borrow().deleted => {
+                response.error_code = ErrorCode::TopicDeleted;
+            }
             Err(StorageError) => response.error_code = ErrorCode::StorageError,
         }
     }

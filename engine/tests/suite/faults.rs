@@ -210,3 +210,29 @@ async fn an_old_platform_is_refused() {
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
     assert!(error.message().contains("0.8.9"), "{error}");
 }
+
+/// However long the SC is away: of a topic that was made anew only the watch may tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_watch_is_tried_each_second() {
+    // With steps that go on doubling, so many take more than 15 s.
+    const TRIES: usize = 12;
+    const LIMIT: Duration = Duration::from_secs(12);
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let address = cluster.server().endpoint();
+    drop(cluster.server.take());
+    let listener = loop {
+        // Not before its own socket is closed.
+        match TcpListener::bind(&address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let tries = async {
+        for _ in 0..TRIES {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    tokio::time::timeout(LIMIT, tries).await.expect("tried once a second");
+    client.close().await;
+}
