@@ -329,10 +329,15 @@ impl Core {
     /// From here on, no record is accepted and nobody waits for room.
     pub(super) fn refuse(&self) {
         self.closed.store(true, Ordering::Release);
-        self.room.free.close();
-        self.shares.tell();
+        self.close_room();
         // A send that saw the producer open holds this lock: behind this line its records are in their queues.
         drop(self.partitions.write());
+    }
+
+    /// Nothing is accepted any more: whoever waits for room learns why.
+    pub(super) fn close_room(&self) {
+        self.room.free.close();
+        self.shares.tell();
     }
 
     /// Lets the driver end once the queues are empty.

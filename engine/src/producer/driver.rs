@@ -160,6 +160,7 @@ impl Driver {
         if let Some(error) = topic.deleted() {
             let error = error.with_outcome(Outcome::NotSent);
             if self.core.over.set(error.clone()).is_ok() {
+                self.core.close_room();
                 self.session.end(error, &mut self.view);
             }
             return;

@@ -219,6 +219,38 @@ async fn one_spu_away_leaves_room_for_the_living() {
     producer.close().await.unwrap();
 }
 
+/// Whoever waits for room of a topic that is deleted is told at once, not when the SPU has answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_for_room_ends_with_the_topic() {
+    let cluster = Cluster::with(Config { spus: 2, ..Config::default() }).await;
+    let client = cluster.client().await;
+    // With one SPU and with the line that several have.
+    for partitions in [1, 2] {
+        let name = topic(&client, partitions).await;
+        let producer = producer(&client, &name, r#"{"buffer_bytes": 4096}"#).await;
+        let silent = r#"{"kind": "never-answer", "request": "produce"}"#;
+        cluster.server().inject(Fault::from_json(silent).unwrap()).unwrap();
+        let mut unanswered = Vec::new();
+        for partition in 0..partitions {
+            unanswered.push(submit(&producer, None, &[0; 1200], Some(partition)).await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(producer.reserve(3000))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        let begun = Instant::now();
+        client.admin().delete_topic(&name).await.unwrap();
+        for one in waiting {
+            let error = tokio::time::timeout(PATIENCE, one).await.unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::TopicDeleted, Some(Outcome::NotSent)));
+        }
+        // The request time-out is 30 s.
+        assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+        cluster.server().clear_faults();
+        drop(unanswered);
+    }
+}
+
 /// A send that is refused leaves the caller's room as it was, and a room that would do is never too small.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_send_leaves_the_room_as_it_was() {
